@@ -1,0 +1,1 @@
+"""Say who owns what: mailbox, directory, router, push."""

@@ -1,0 +1,52 @@
+"""Limits of what one JMAP request may ask for; the session object repeats the public ones.
+
+The session (RFC 8620 §2) advertises `maxCallsInRequest`, `maxObjectsInGet`,
+`maxObjectsInSet`, `collationAlgorithms` and the properties that Email/query sorts by
+(RFC 8621 §1.3.1). The gateway checks `maxSizeRequest` before anything arrives here.
+"""
+
+from __future__ import annotations
+
+CAPABILITY_CORE = "urn:ietf:params:jmap:core"
+CAPABILITY_MAIL = "urn:ietf:params:jmap:mail"
+CAPABILITY_WEBSOCKET = "urn:ietf:params:jmap:websocket"
+CAPABILITIES = frozenset((CAPABILITY_CORE, CAPABILITY_MAIL, CAPABILITY_WEBSOCKET))
+
+# RFC 8620 §2 suggests at least 16 calls and 500 objects; a client asks for no more at once.
+CALLS_IN_REQUEST_MAX = 16
+OBJECTS_IN_GET_MAX = 500
+OBJECTS_IN_SET_MAX = 500
+
+# Ids of one answer to a query: 60 KB of JSON. A client pages on from there.
+QUERY_IDS_MAX = 5000
+# Ids of one answer to */changes when the client names no number (RFC 8620 §5.2).
+CHANGES_MAX = 5000
+
+# People nest three deep; each level costs a stack frame for every email looked at.
+FILTER_DEPTH_MAX = 16
+FILTER_CONDITIONS_MAX = 200
+SORT_PROPERTIES_MAX = 16
+# Properties of one call; each is computed for every object.
+PROPERTIES_MAX = 200
+
+# What the result references of one request may bring in, in octets of JSON. Without it
+# sixteen echoes, each naming the one before many times, would grow without measure.
+REFERENCED_BYTES_MAX = 8 << 20
+REFERENCE_TOKENS_MAX = 32
+# Octets of body text in one answer: a request is one call between actors, held in memory.
+BODY_TEXT_BYTES_MAX = 48 << 20
+
+# Folders of one email; `maxMailboxesPerEmail` of the session (RFC 8621 §1.3.1).
+FOLDERS_PER_EMAIL_MAX = 100
+
+# Rows that a long walk looks at before it lets others have the loop: about 2 ms.
+ROWS_PER_STEP = 500
+
+COLLATION_ASCII = "i;ascii-casemap"  # RFC 4790 §9.2
+COLLATION_UNICODE = "i;unicode-casemap"  # RFC 5051 §2
+COLLATIONS = (COLLATION_ASCII, COLLATION_UNICODE)
+
+EMAIL_SORT_PROPERTIES = (
+    "receivedAt", "sentAt", "size", "from", "to", "subject", "hasKeyword",
+    "allInThreadHaveKeyword", "someInThreadHaveKeyword",
+)  # fmt: skip

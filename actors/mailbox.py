@@ -1,0 +1,233 @@
+"""Mailbox: the actor that owns the mailboxes of one shard.
+
+Orders their turns, commits them, answers reads next to the data, tells gateways of new
+states. It decides nothing of what mail is: turns are in `actors/mailbox_turns.py`, JMAP in
+`actors/jmap/`, the commit in `storage/shard.py`.
+
+State       hard: the shard.  soft: subscriptions, texts that wait for the search index.
+On success  what was changed is durable on a quorum and visible to later reads.
+On failure  it may still have happened. Repeat with the same request id.
+Raises      (as Failed) Overloaded, DiskFull, ShardDamaged, NotPrimary (temporary);
+            NoSuchMailbox, NotFound, Invalid (permanent).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+
+from actors import mailbox_turns, wire
+from actors.commands import (
+    BlobData,
+    Command,
+    Deliver,
+    Delivered,
+    Done,
+    ExpectRepeat,
+    GatewayId,
+    GetBlob,
+    Jmap,
+    MailboxId,
+    MailboxShown,
+    MailboxState,
+    Notify,
+    PutBlob,
+    RemoveMailbox,
+    Reply,
+    ShowMailbox,
+    States,
+    Subscribe,
+    Unsubscribe,
+)
+from actors.jmap.ids import blob_id_of, read_blob
+from actors.jmap.request import evaluate
+from actors.push import Subscriptions
+from actors.shard_host import ShardHost
+from mail.errors import Invalid, NoSuchMailbox
+from storage.indexer import Indexer
+from storage.mailbox_reader import Blobs, MailboxReader
+from storage.mailbox_writer import MailboxWriter
+from storage.search_index import SearchIndex
+from storage.shard import Applying, Plan, Shard, digest_of
+
+
+class Mailbox(ShardHost):
+    """Owner of one shard of mailboxes."""
+
+    _indexer: Indexer | None = None
+
+    async def opened(self, shard: Shard) -> None:
+        index = await asyncio.to_thread(SearchIndex.open, Path(self.options.path) / "index")
+        self._indexer = Indexer(shard, index)
+        self._indexer.start()
+        self._subscriptions = Subscriptions()
+        self._dirty: dict[MailboxId, None] = {}
+        self._notifying: asyncio.Task[None] | None = None
+
+    @property
+    def indexer(self) -> Indexer:
+        assert self._indexer is not None, "used before the shard was opened"
+        return self._indexer
+
+    def applied(self, entries: Sequence[Applying]) -> None:
+        self.indexer.applied(entries)
+        for entry in entries:
+            if entry.mailbox:
+                self._dirty[MailboxId(entry.mailbox)] = None
+        if self._notifying is None or self._notifying.done():
+            self._notifying = asyncio.create_task(self._notify(), name="notify")
+
+    async def _notify(self) -> None:
+        """Tell the followers of what changed; one call a gateway, whatever has gathered."""
+        while self._dirty:
+            dirty, self._dirty = list(self._dirty), {}
+            now_ms = _now_ms()
+            notices: dict[GatewayId, list[MailboxState]] = {}
+            for mailbox in dirty:
+                for gateway in self._subscriptions.followers(mailbox, now_ms):
+                    notices.setdefault(gateway, []).append(self._state(mailbox))
+            for gateway, states in notices.items():
+                frame = wire.encode([Notify(tuple(states))])
+                await self.transport.notify(gateway, frame)
+
+    async def answer(self, command: Command) -> Reply:
+        match command:
+            case Deliver():
+                return await self._deliver(command)
+            case Jmap():
+                await self._ensure(command.mailbox)
+                return await evaluate(
+                    MailboxAccess(self, command.mailbox),
+                    command.request,
+                    request_id=command.request_id,
+                    session_state=command.session_state,
+                )
+            case GetBlob():
+                return self._get_blob(command)
+            case PutBlob():
+                return await self._put_blob(command)
+            case ExpectRepeat():
+                plan = mailbox_turns.expect_repeat(command)
+                return await self._run(command.mailbox, command.request_id, plan)
+            case Subscribe():
+                until_ms = _now_ms() + command.ttl_ms
+                self._subscriptions.add(command.gateway, command.mailboxes, until_ms)
+                return States(tuple(self._state(mailbox) for mailbox in command.mailboxes))
+            case Unsubscribe():
+                self._subscriptions.remove(command.gateway, command.mailboxes)
+                return Done()
+            case ShowMailbox():
+                return self._show(command.mailbox)
+            case RemoveMailbox():
+                plan = mailbox_turns.remove(command.mailbox)
+                return await self._run(command.mailbox, command.request_id, plan)
+            case _:
+                raise Invalid(f"{type(command).__name__} is not for a mailbox")
+
+    async def _run(
+        self,
+        mailbox: MailboxId,
+        request_id: bytes,
+        plan: Plan,
+        blobs: dict[bytes, bytes] | None = None,
+    ) -> Reply:
+        octets = await self.shard.run(mailbox, request_id, plan, blobs=blobs)
+        return mailbox_turns.decoded(octets)
+
+    async def _deliver(self, command: Deliver) -> Reply:
+        digest = digest_of(command.raw)
+        plan = mailbox_turns.mailbox_plan(command.mailbox, mailbox_turns.deliver(command, digest))
+        reply = await self._run(command.mailbox, command.request_id, plan, {digest: command.raw})
+        if isinstance(reply, Delivered) and not reply.repeated:
+            self.indexer.expect(command.mailbox, reply.email_id, command.search_text)
+        return reply
+
+    async def _put_blob(self, command: PutBlob) -> Reply:
+        digest = digest_of(command.data)
+        turn = mailbox_turns.put_blob(digest, len(command.data), blob_id_of(digest))
+        plan = mailbox_turns.mailbox_plan(command.mailbox, turn)
+        return await self._run(command.mailbox, command.request_id, plan, {digest: command.data})
+
+    def _get_blob(self, command: GetBlob) -> BlobData:
+        reader = self.reader(command.mailbox)
+        data = read_blob(reader, self.shard.blobs, command.blob_id, now_ms=_now_ms())
+        end = command.offset + command.length_max
+        return BlobData(data[command.offset : end], len(data))
+
+    async def _ensure(self, mailbox: MailboxId) -> None:
+        """Make a mailbox that is used for the first time. Raises NoSuchMailbox when removed."""
+        reader = MailboxReader(mailbox, self.shard.state)
+        if not reader.exists:
+            plan = mailbox_turns.mailbox_plan(mailbox, _nothing)
+            await self.shard.run(mailbox, b"", plan)
+
+    def reader(self, mailbox: MailboxId) -> MailboxReader:
+        """Return the committed state of a mailbox. Raises NoSuchMailbox."""
+        reader = MailboxReader(mailbox, self.shard.state)
+        if not reader.exists:
+            raise NoSuchMailbox
+        return reader
+
+    def _state(self, mailbox: MailboxId) -> MailboxState:
+        reader = MailboxReader(mailbox, self.shard.state)
+        if not reader.exists:
+            return MailboxState(mailbox, 0, 0, 0)
+        info = reader.info
+        return MailboxState(mailbox, info.email_modseq, info.folder_modseq, info.thread_modseq)
+
+    def _show(self, mailbox: MailboxId) -> MailboxShown:
+        reader = MailboxReader(mailbox, self.shard.state)
+        if not reader.exists:
+            return MailboxShown(0, 0, 0)
+        unread = sum(
+            "$seen" not in line.record.keywords and "$draft" not in line.record.keywords
+            for line in reader.listing()
+        )
+        return MailboxShown(reader.info.emails, unread, reader.info.size_bytes)
+
+    def metrics(self) -> dict[str, float]:
+        found = super().metrics()
+        if self._indexer is not None:
+            found["index_pending"] = self._indexer.pending
+        return found
+
+    async def close(self) -> None:
+        indexer, self._indexer = self._indexer, None
+        if indexer is not None:
+            if self._shard is not None:
+                self._shard.on_applied = lambda _: None
+            await indexer.close()
+        await super().close()
+
+
+class MailboxAccess:
+    """One mailbox, as the JMAP evaluator sees it (`actors/jmap/context.py`)."""
+
+    def __init__(self, actor: Mailbox, mailbox: MailboxId) -> None:
+        self._actor = actor
+        self.mailbox_id = mailbox
+        self.now_ms: Callable[[], int] = _now_ms
+
+    @property
+    def blobs(self) -> Blobs:
+        return self._actor.shard.blobs
+
+    def reader(self) -> MailboxReader:
+        return self._actor.reader(MailboxId(self.mailbox_id))
+
+    async def turn(self, request_id: bytes, plan: Callable[[MailboxWriter, int], bytes]) -> bytes:
+        shard_plan = mailbox_turns.mailbox_plan(self.mailbox_id, plan)
+        return await self._actor.shard.run(self.mailbox_id, request_id, shard_plan)
+
+    async def search(self, fields: Collection[str], text: str) -> set[int] | None:
+        return await self._actor.indexer.search(self.mailbox_id, fields, text)
+
+
+def _nothing(writer: MailboxWriter, now_ms: int) -> bytes:
+    return mailbox_turns.encoded(Done())
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,23 @@
+"""ShardOptions: what a shard actor is told when it is made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actors.commands import ShardId
+
+
+@dataclass(frozen=True, slots=True)
+class ShardOptions:
+    """Whose shard, where it lies, and its bounds. Plain data: it crosses processes."""
+
+    shard: ShardId
+    kind: str  # "mailbox" or "directory"
+    path: str  # the replica's directory
+    cluster_id: str
+    create: bool = False  # the directory of a shard that was never made may be made
+    mailbox_actors_per_node: int = 32
+    node: str = ""
+    version: str = ""
+    disk_floor_bytes: int = 256 << 20  # below so much free space writes are refused (R16)
+    log_path: str = ""

@@ -1,0 +1,1 @@
+"""Say who runs where: composition root, command line, settings, supervisors."""

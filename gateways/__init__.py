@@ -1,0 +1,1 @@
+"""Hold sockets and no durable state."""

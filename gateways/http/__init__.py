@@ -1,0 +1,1 @@
+"""Speak HTTP: JMAP, WebSocket push, health and metrics."""

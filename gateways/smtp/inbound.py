@@ -1,0 +1,398 @@
+"""InboundSession: one peer that brings mail (RFC 5321), from its greeting to its last reply.
+
+On success  `250 2.0.0 Ok: queued as …` to the end of data: every recipient's message is on a
+            majority of its replicas and is ours (RFC 5321 §4.2.5).
+On failure  MailErrors carry their reply; anything else is our fault and therefore 451, never 5yz.
+            A transaction that ended in 451 may have arrived in part: the peer repeats it.
+Bounds      errors, idle commands and refused recipients a session, each then 421; the octets of
+            all messages in flight a gateway, then 451 4.3.2.
+Not here    relaying and authentication (that is submission), CHUNKING, DSN.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from actors.commands import Account, MailboxId
+from actors.ports import Destination, Letter
+from gateways.smtp import replies
+from gateways.smtp.command import MailCommand, read_mail, read_rcpt
+from gateways.smtp.connection import Connection, EndOfInput, LineTooLong, SessionEnds
+from gateways.smtp.data_scanner import DataScanner
+from gateways.smtp.reception import Hold, Reception
+from gateways.smtp.trace import Hop, received_field, trace_block
+from mail.errors import (
+    Invalid,
+    MailError,
+    MessageTooLarge,
+    NoSuchMailbox,
+    Overloaded,
+    RelayDenied,
+    TooManyHops,
+    Unavailable,
+)
+from mail.message import parse
+from mail.summary import SearchText, Summary
+
+CONTROL = re.compile(rb"[\x00-\x1f\x7f]")  # No command has one, a bare CR or LF least of all.
+FLOOD_FACTOR = 4  # How many times the size limit is read for the sake of a polite 552.
+OF_THE_ENVELOPE = frozenset((b"MAIL", b"RCPT", b"DATA"))
+OF_NO_USE = frozenset((b"EHLO", b"HELO", b"NOOP", b"RSET", b"VRFY", b"EXPN", b"HELP"))
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Transaction:
+    """From MAIL to the reply to the end of data."""
+
+    mail: MailCommand
+    accounts: dict[MailboxId, tuple[Account, str]] = field(default_factory=dict)  # and the path
+    recipients: int = 0  # answered with 250; two of one mailbox count as two
+    refused: int = 0
+    deferred: int = 0
+
+
+class InboundSession(Connection):
+    """The server's side of one session."""
+
+    verbs: ClassVar[dict[bytes, Callable[[InboundSession, str], Awaitable[None]]]]
+
+    def __init__(self, reception: Reception, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(reception.settings, reception.tls_context, loop)
+        self._reception = reception
+        self._helo = ""  # "" until the peer has said who it is
+        self._extended = False
+        self._transaction: Transaction | None = None
+        self._receiving = False  # between 354 and the end of data, when input is not commands
+        self._errors = 0
+        self._idle_commands = 0
+        self._refused_recipients = 0
+
+    @property
+    def idle(self) -> bool:
+        """Say whether the session can end now without breaking a transaction off."""
+        return self._transaction is None and self.waits_for_input
+
+    async def converse(self) -> None:
+        """Greet, then answer command by command."""
+        reception = self._reception
+        reception.sessions.add(self)
+        reception.counters.connections += 1
+        if len(reception.sessions) > self.settings.connections_max:
+            reception.counters.connections_refused += 1
+            raise SessionEnds(f"421 4.3.2 {self.hostname} Too many connections, try again later")
+        self.reply(b"220 %s ESMTP Heliograph\r\n" % self.hostname.encode())
+        while True:
+            if reception.draining and self._transaction is None:
+                raise SessionEnds(f"421 4.3.2 {self.hostname} Service is closing")
+            verb = b""
+            try:
+                line = await self.read_line()
+                verb, _, argument = line[:-1].partition(b" ")
+                verb = verb.upper()
+                await self._method(verb, line)(self, argument.decode())
+            except LineTooLong:
+                self._refuse(verb, replies.SyntaxRefused("The command line is too long"))
+            except MailError as error:
+                self._refuse(verb, error)
+            except (SessionEnds, EndOfInput):
+                raise
+            except Exception as error:
+                self._break_off(verb, await self.handle_exception(error))
+
+    def closed(self) -> None:
+        """Leave the gateway."""
+        sessions = self._reception.sessions
+        sessions.discard(self)
+        if not sessions:
+            self._reception.emptied.set()
+
+    async def handle_exception(self, error: Exception) -> str:
+        """Log our fault and return its reply (aiosmtpd's would be a permanent one)."""
+        log.error("session of %s: unexpected error", self.peer_ip, exc_info=error)
+        return replies.LOCAL_ERROR
+
+    def _method(self, verb: bytes, line: bytes) -> Callable[[InboundSession, str], Awaitable[None]]:
+        """Return what answers the verb. Raises SyntaxRefused."""
+        if not line.endswith(b"\r") or CONTROL.search(line, 0, len(line) - 1):
+            raise replies.SyntaxRefused("A line ends with CRLF and has no other control character")
+        if not line.isascii():
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                raise replies.SyntaxRefused("The line is not UTF-8") from None
+        method = self.verbs.get(verb)
+        if method is None:
+            raise replies.SyntaxRefused("Unknown command")
+        if verb in OF_NO_USE:
+            self._idle_commands += 1
+            if self._idle_commands > self.settings.idle_commands_max:
+                raise SessionEnds(f"421 4.7.0 {self.hostname} Too many commands without mail")
+        return method
+
+    def _refuse(self, verb: bytes, error: MailError) -> None:
+        self.reply(replies.error_reply(error))
+        self._count(verb, permanent=error.smtp.startswith("5"))
+        if isinstance(error, Invalid):
+            self._errors += 1
+            if self._errors >= self.settings.errors_max:
+                raise SessionEnds(f"421 4.7.0 {self.hostname} Too many errors")
+
+    def _break_off(self, verb: bytes, reply: str) -> None:
+        """Answer an error of ours. In the midst of DATA nothing but the end can follow."""
+        self._count(verb, permanent=False)
+        if self._receiving:
+            raise SessionEnds(reply)
+        self.reply(f"{reply}\r\n".encode())
+
+    def _count(self, verb: bytes, *, permanent: bool) -> None:
+        if verb in OF_THE_ENVELOPE:
+            counters = self._reception.counters
+            counters.refused += permanent
+            counters.deferred += not permanent
+
+    # Session commands ---------------------------------------------------------------------
+
+    async def smtp_EHLO(self, hostname: str) -> None:
+        """Name our extensions; it also ends a transaction (RFC 5321 §4.1.4)."""
+        self._greeted(hostname, extended=True)
+        starttls = self.tls_context is not None and self.tls is None
+        self.reply(
+            replies.ehlo_reply(self.hostname, self.settings.size_bytes_max, starttls=starttls)
+        )
+        await self.flush()
+
+    async def smtp_HELO(self, hostname: str) -> None:
+        """Begin without extensions."""
+        self._greeted(hostname, extended=False)
+        self.reply(b"250 %s\r\n" % self.hostname.encode())
+
+    def _greeted(self, hostname: str, *, extended: bool) -> None:
+        hostname = hostname.strip()
+        if not hostname:
+            raise Invalid("Syntax: EHLO hostname")
+        self._helo = hostname
+        self._extended = extended
+        self._transaction = None
+
+    async def smtp_STARTTLS(self, arg: str) -> None:
+        """Go over to TLS; the session begins anew after it (RFC 3207 §4.2)."""
+        if arg:
+            raise Invalid("STARTTLS takes no argument")
+        if self.tls is not None:
+            raise replies.OutOfSequence("TLS is in use already")
+        if self.tls_context is None:
+            raise replies.NotImplementedHere
+        self._helo, self._extended, self._transaction = "", False, None
+        self.reply(replies.START_TLS)
+        await self.start_tls()
+
+    async def smtp_NOOP(self, arg: str) -> None:
+        """Do nothing; an argument is ignored (RFC 5321 §4.1.1.9)."""
+        self.reply(replies.OK)
+        await self.flush()
+
+    async def smtp_RSET(self, arg: str | None) -> None:
+        """Forget the transaction."""
+        if arg:
+            raise Invalid("RSET takes no argument")
+        self._transaction = None
+        self.reply(replies.OK)
+
+    async def smtp_QUIT(self, arg: str) -> None:
+        """Say good-bye."""
+        if arg:
+            raise Invalid("QUIT takes no argument")
+        raise SessionEnds(f"221 2.0.0 {self.hostname} Bye")
+
+    async def smtp_VRFY(self, arg: str) -> None:
+        """Tell nobody who is here (RFC 5321 §7.3)."""
+        if not arg:
+            raise Invalid("Syntax: VRFY address")
+        self.reply(replies.CANNOT_VERIFY)
+        await self.flush()
+
+    async def smtp_EXPN(self, arg: str) -> None:
+        """Tell nobody who is on a list either."""
+        raise replies.NotImplementedHere
+
+    async def smtp_HELP(self, arg: str) -> None:
+        """List the commands."""
+        self.reply(replies.HELP)
+
+    # Transactions -------------------------------------------------------------------------
+
+    async def smtp_MAIL(self, arg: str | None) -> None:
+        """Begin a transaction."""
+        if not self._helo:
+            raise replies.OutOfSequence("Say EHLO first")
+        if self._transaction is not None:
+            raise replies.OutOfSequence("A transaction has begun already")
+        settings = self.settings
+        mail = read_mail(arg or "", extended=self._extended, size_bytes_max=settings.size_bytes_max)
+        if not self._reception.in_flight.has_room(mail.size_bytes):
+            raise Overloaded
+        self._transaction = Transaction(mail)
+        self.reply(replies.SENDER_OK)
+
+    async def smtp_RCPT(self, arg: str | None) -> None:
+        """Ask the directory for the mailbox; an unknown one is refused here, not bounced."""
+        transaction = self._transaction
+        if transaction is None:
+            raise replies.OutOfSequence("MAIL comes first")
+        address, path = read_rcpt(
+            arg or "", extended=self._extended, smtputf8=transaction.mail.smtputf8
+        )
+        try:
+            if transaction.recipients >= self.settings.recipients_max:
+                raise replies.TooManyRecipients
+            account = await self._reception.accounts.resolve(address)
+        except (NoSuchMailbox, RelayDenied, replies.TooManyRecipients) as error:
+            transaction.refused += 1
+            self._refused_recipients += 1
+            if self._refused_recipients > self.settings.refused_recipients_max:
+                raise SessionEnds(f"421 4.7.0 {self.hostname} Too many recipients") from error
+            raise
+        except Exception:
+            transaction.deferred += 1
+            raise
+        transaction.recipients += 1
+        transaction.accounts.setdefault(account.mailbox, (account, path))
+        self.reply(replies.RECIPIENT_OK)
+
+    async def smtp_DATA(self, arg: str | None) -> None:
+        """Take the message, and answer 250 once it is stored for every recipient."""
+        transaction = self._transaction
+        if transaction is None:
+            raise replies.OutOfSequence("MAIL comes first")
+        if arg:
+            raise Invalid("DATA takes no argument")
+        if not transaction.recipients:
+            if transaction.deferred:
+                raise Unavailable
+            raise replies.NoValidRecipients if transaction.refused else replies.OutOfSequence
+        in_flight = self._reception.in_flight
+        if not in_flight.has_room(max(1, transaction.mail.size_bytes)):
+            raise Overloaded
+        self.reply(replies.START_DATA)
+        await self.flush()
+        try:
+            with Hold(in_flight) as hold:
+                await self._take(transaction, await self._receive(hold))
+        finally:
+            self._transaction = None
+
+    async def _receive(self, hold: Hold) -> bytes:
+        """Return the message. Raises MessageTooLarge and Overloaded after its end has come."""
+        scanner = DataScanner(self.settings.size_bytes_max)
+        flood_bytes = FLOOD_FACTOR * self.settings.size_bytes_max
+        overloaded = False
+        rest = None
+        self._receiving = True
+        self.start_data()
+        while rest is None:
+            chunk = await self.read_chunk()
+            if not scanner.discarding and not hold.grow(len(chunk)):
+                overloaded = True
+                scanner.discard()
+            rest = scanner.feed(chunk)
+            if scanner.discarding:
+                hold.release()
+                if scanner.size_bytes > flood_bytes:
+                    raise SessionEnds("552 5.3.4 Far too much data")
+        self._receiving = False
+        self.put_back(rest)
+        if scanner.too_large:
+            raise MessageTooLarge
+        if overloaded:
+            raise Overloaded
+        return scanner.message()
+
+    async def _take(self, transaction: Transaction, received: bytes) -> None:
+        """Store the message for every recipient, then say so."""
+        reception = self._reception
+        received_at_ms = int(reception.clock() * 1000)
+        if len(received) <= self.settings.parse_inline_bytes_max:
+            summary, search_text, hops = _read_message(received)
+        else:
+            summary, search_text, hops = await self.loop.run_in_executor(
+                reception.executor, _read_message, received
+            )
+        if hops > self.settings.received_max:
+            raise TooManyHops
+        transaction_id = reception.next_id()
+        letter = Letter(
+            mail_from=transaction.mail.reverse_path,
+            received=received,
+            summary=summary,
+            search_text=search_text,
+            received_at_ms=received_at_ms,
+        )
+        await reception.mail.deliver(
+            letter, self._destinations(transaction, transaction_id, received_at_ms)
+        )
+        counters = reception.counters
+        counters.accepted += 1
+        counters.bytes += len(received)
+        counters.recipients += transaction.recipients
+        self._idle_commands = 0
+        self.reply(f"250 2.0.0 Ok: queued as {transaction_id}\r\n".encode())
+        log.info(
+            "accepted %s: from <%s>, %d bytes, %d recipients",
+            transaction_id, transaction.mail.reverse_path, len(received), transaction.recipients,
+        )  # fmt: skip
+
+    def _destinations(
+        self, transaction: Transaction, transaction_id: str, received_at_ms: int
+    ) -> list[Destination]:
+        """Return one destination a mailbox, each with its own trace block."""
+        hop = Hop(
+            peer_ip=self.peer_ip,
+            helo=self._helo,
+            hostname=self.hostname,
+            extended=self._extended,
+            smtputf8=transaction.mail.smtputf8,
+            tls=self.tls,
+            transaction_id=transaction_id,
+            received_at_ms=received_at_ms,
+        )
+        recipients = list(transaction.accounts.values())
+        received = received_field(hop, recipients[0][1] if transaction.recipients == 1 else None)
+        reverse_path = transaction.mail.reverse_path
+        destinations = []
+        for account, path in recipients:
+            # `<Postmaster>` has no domain (RFC 5321 §4.1.1.3).
+            delivered_to = path if "@" in path else account.address
+            trace = trace_block(
+                mail_from=reverse_path, delivered_to=delivered_to, received=received
+            )
+            destinations.append(Destination(account, path, trace))
+        return destinations
+
+
+def _read_message(raw: bytes) -> tuple[Summary, SearchText, int]:
+    """Return what is stored beside the octets, and the number of Received fields."""
+    message = parse(raw)
+    return message.summary, message.search_text, message.received_count
+
+
+InboundSession.verbs = {
+    b"EHLO": InboundSession.smtp_EHLO,
+    b"HELO": InboundSession.smtp_HELO,
+    b"STARTTLS": InboundSession.smtp_STARTTLS,
+    b"MAIL": InboundSession.smtp_MAIL,
+    b"RCPT": InboundSession.smtp_RCPT,
+    b"DATA": InboundSession.smtp_DATA,
+    b"RSET": InboundSession.smtp_RSET,
+    b"NOOP": InboundSession.smtp_NOOP,
+    b"QUIT": InboundSession.smtp_QUIT,
+    b"VRFY": InboundSession.smtp_VRFY,
+    b"EXPN": InboundSession.smtp_EXPN,
+    b"HELP": InboundSession.smtp_HELP,
+}

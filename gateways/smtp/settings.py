@@ -1,0 +1,38 @@
+"""Limits of the SMTP gateway, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SmtpSettings:
+    """What an operator may set. Sizes in bytes, times in seconds."""
+
+    hostname: str  # our name in greeting, EHLO and Received
+    host: str = "127.0.0.1"
+    port: int = 2525  # 0 picks a free one
+    reuse_port: bool = False  # several gateways of one machine on one port
+    size_bytes_max: int = 50 * MIB
+    recipients_max: int = 100  # RFC 5321 §4.5.3.1.8 wants 100 at least
+    received_max: int = 50  # RFC 5321 §6.3 counts hops against loops; no honest path has 50
+    idle_timeout_s: float = 300.0  # RFC 5321 §4.5.3.2.7
+    data_timeout_s: float = 180.0  # RFC 5321 §4.5.3.2.5; a trickle below data_rate_min is idle
+    data_rate_min: int = 500  # bytes a second that keep a DATA phase alive
+    connections_max: int = 1000
+    errors_max: int = 20  # wrong commands in one session, then 421
+    idle_commands_max: int = 100  # NOOP, RSET, VRFY and the like without a message, then 421
+    refused_recipients_max: int = 1000  # in one session: nobody may try out a dictionary
+    in_flight_bytes_max: int = 256 * MIB  # message octets held at once in this process
+    parse_inline_bytes_max: int = 256 << 10  # larger messages are parsed in a thread
+    parse_threads: int = 2
+
+    def __post_init__(self) -> None:
+        assert self.hostname, "a server has a name"
+        assert self.in_flight_bytes_max >= self.size_bytes_max, "one message must fit in flight"
+        assert 0 < self.recipients_max <= self.refused_recipients_max
+        assert self.idle_timeout_s > 0
+        assert self.data_timeout_s > 0
+        assert self.connections_max > 0

@@ -1,0 +1,1 @@
+"""Say what mail is: addresses, messages, folders, threads. No clock, loop, Ray or database."""

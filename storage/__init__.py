@@ -1,0 +1,1 @@
+"""Keep one shard on disk: RocksDB, the replicated log, the search index."""

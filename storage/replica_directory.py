@@ -1,0 +1,99 @@
+"""ReplicaDirectory: the directory of one replica, and opening it without guessing.
+
+    hard_state   identity, promise and high-water mark (`storage/hard_state.py`)
+    db/          RocksDB
+    index/       Tantivy; may be thrown away and is made again
+
+A directory is made once, on purpose. One that is empty, incomplete or another's is refused:
+an empty shard in the place of a full one would answer "no such mail" (R16).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage import keys, records
+from storage.database import Batch, Family, RocksDatabase
+from storage.hard_state import HardState
+from storage.records import Damaged, Identity
+from storage.replication.core import ReplicaId
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaName:
+    """Whose data a directory must hold."""
+
+    cluster: str
+    shard: int
+    kind: str
+
+
+class ReplicaDirectory:
+    """Paths of one replica's files."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.hard_state = path / "hard_state"
+        self.database = path / "db"
+        self.index = path / "index"
+
+    @property
+    def is_made(self) -> bool:
+        """Say whether the directory was completely made."""
+        return self.hard_state.exists()
+
+    async def make(self, name: ReplicaName, new_id: Callable[[], bytes]) -> None:
+        """Make an empty replica, durably; repeatable after a crash half-way.
+
+        The hard state is written last, under its final name only when all else is flushed.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        replica = ReplicaId(new_id())
+        database = RocksDatabase(self.database, create=True)
+        batch = Batch()
+        identity = Identity(name.cluster, name.shard, name.kind, replica)
+        batch.put(Family.CTL, keys.IDENTITY, records.encode(identity))
+        database.write(batch)
+        await database.flush()
+        database.close()
+        draft = self.path / "hard_state.new"
+        draft.unlink(missing_ok=True)
+        HardState.create(
+            draft, cluster=name.cluster, shard=name.shard, kind=name.kind, replica=replica
+        )
+        draft.rename(self.hard_state)
+        _sync_directory(self.path)
+        _sync_directory(self.path.parent)
+
+    def open(self, name: ReplicaName) -> tuple[RocksDatabase, HardState]:
+        """Open what `make` made. Raises Damaged when it is not wholly this replica's."""
+        if not self.is_made:
+            raise Damaged(f"{self.path.name}: no replica here")
+        hard = HardState(self.hard_state)
+        found = ReplicaName(hard.record.cluster, hard.record.shard, hard.record.kind)
+        if found != name:
+            hard.close()
+            raise Damaged(f"{self.path.name}: holds {found}, not {name}")
+        database = None
+        try:
+            database = RocksDatabase(self.database, create=False)
+            octets = database.get(Family.CTL, keys.IDENTITY)
+            if octets is None or records.decode(octets, Identity).replica != hard.record.replica:
+                raise Damaged(f"{self.path.name}: database and hard state are not of one replica")
+        except Damaged:
+            if database is not None:
+                database.close()
+            hard.close()
+            raise
+        return database, hard
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

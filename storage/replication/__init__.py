@@ -1,0 +1,1 @@
+"""Order and commit log entries, without I/O."""

@@ -1,0 +1,190 @@
+"""SMTP dialogues: limits in time, number and size, and what a lost connection leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from tests.protocol.smtp_fakes import HOSTNAME, PATIENCE_S, World
+
+SHORT_S = 0.05  # A timeout that the test waits for.
+
+
+async def test_an_idle_session_ends_with_421() -> None:  # RFC 5321 §4.5.3.2.7
+    async with World(idle_timeout_s=SHORT_S) as world, world.peer() as peer:
+        assert (await peer.reply()).startswith(f"421 4.4.2 {HOSTNAME} ")
+        assert await peer.closed()
+
+
+async def test_a_line_that_never_ends_is_idle_too() -> None:
+    async with World(idle_timeout_s=SHORT_S) as world, world.peer() as peer:
+        await peer.send(b"NOO")
+        assert (await peer.reply()).startswith("421 4.4.2 ")
+
+
+async def test_data_that_trickles_ends_with_421_and_nothing_is_stored() -> None:
+    async with World(data_timeout_s=SHORT_S) as world, world.peer() as peer:
+        await peer.begin()
+
+        async def trickle() -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    await peer.send(b"x")
+                    await asyncio.sleep(SHORT_S / 10)
+
+        trickling = asyncio.create_task(trickle())
+        assert (await peer.reply()).startswith("421 4.4.2 ")
+        trickling.cancel()
+        await world.until_no_connection()
+        assert world.mail.letters == []
+
+
+async def test_waiting_for_the_mailboxes_is_not_idle() -> None:
+    settings = {"idle_timeout_s": SHORT_S, "data_timeout_s": SHORT_S}
+    async with World(**settings) as world, world.peer() as peer:
+        world.mail.gate.clear()
+        await peer.begin()
+        await peer.send(b"x\r\n.\r\n")
+        await world.mail.entered.wait()
+        await asyncio.sleep(4 * SHORT_S)
+        world.mail.gate.set()
+        assert (await peer.reply()).startswith("250 2.0.0 ")
+
+
+async def test_a_peer_that_does_not_read_is_cut_off() -> None:
+    settings = {"idle_timeout_s": 4 * SHORT_S, "idle_commands_max": 10**9}
+    async with World(**settings) as world, world.peer() as peer:
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        with contextlib.suppress(ConnectionError):
+            for _ in range(10_000):
+                await peer.send(b"HELP\r\n" * 1000)
+        await world.until_no_connection()
+
+
+async def test_more_connections_than_the_limit_get_421() -> None:
+    async with World(connections_max=2) as world, world.peer(), world.peer():
+        async with world.stranger() as third:
+            assert (await third.reply()).startswith(f"421 4.3.2 {HOSTNAME} ")
+            assert await third.closed()
+        assert world.gateway.metrics()["connections_refused"] == 1
+
+
+async def test_a_place_becomes_free_again() -> None:
+    async with World(connections_max=1) as world:
+        for _ in range(3):
+            async with world.peer() as peer:
+                await peer.ask("QUIT")
+            await world.until_no_connection()
+
+
+async def test_too_many_errors_end_the_session() -> None:
+    async with World(errors_max=3) as world, world.peer() as peer:
+        await peer.send(b"XYZZY\r\n" * 10)
+        codes = [(await peer.reply())[:9] for _ in range(4)]
+        assert codes == ["500 5.5.2"] * 3 + ["421 4.7.0"]
+        assert await peer.closed()
+
+
+async def test_commands_without_mail_are_bounded() -> None:
+    async with World(idle_commands_max=5) as world, world.peer() as peer:
+        codes = [(await peer.ask("NOOP"))[:9] for _ in range(5)]
+        assert codes == ["250 2.0.0"] * 4 + ["421 4.7.0"]
+
+
+async def test_trying_out_names_is_bounded() -> None:
+    async with World(refused_recipients_max=100) as world, world.peer() as peer:
+        await peer.ask("MAIL FROM:<>")
+        await peer.send(b"RCPT TO:<nobody@example.test>\r\n" * 101)
+        codes = [(await peer.reply())[:9] for _ in range(101)]
+        assert codes == ["550 5.1.1"] * 100 + ["421 4.7.0"]
+
+
+async def test_bytes_in_flight_are_bounded() -> None:
+    settings = {"size_bytes_max": 1000, "in_flight_bytes_max": 1000}
+    async with World(**settings) as world, world.peer() as first, world.peer() as second:
+        world.mail.gate.clear()
+        await first.begin()
+        await first.send(b"x" * 600 + b"\r\n.\r\n")
+        await world.mail.entered.wait()
+        assert world.gateway.metrics()["bytes_in_flight"] >= 600
+        assert (await second.ask("MAIL FROM:<> SIZE=600")).startswith("451 4.3.2 ")
+        await second.begin()  # It did not say how much would come.
+        assert (await second.ask(b"x" * 600 + b"\r\n.")).startswith("451 4.3.2 ")
+        world.mail.gate.set()
+        assert (await first.reply()).startswith("250 2.0.0 ")
+        await second.begin()
+        assert (await second.ask(b"x" * 600 + b"\r\n.")).startswith("250 2.0.0 ")
+
+
+async def test_a_connection_lost_in_data_stores_nothing() -> None:
+    async with World() as world:
+        async with world.peer() as peer:
+            await peer.begin()
+            await peer.send(b"half a mess")
+        await world.until_no_connection()
+        assert world.mail.letters == []
+        assert world.gateway.metrics()["bytes_in_flight"] == 0
+
+
+async def test_a_sending_side_closed_in_data_stores_nothing() -> None:
+    async with World() as world, world.peer() as peer:
+        await peer.begin()
+        await peer.send(b"half a message\r\n.\r")
+        peer.writer.write_eof()
+        assert await peer.closed()
+        assert world.mail.letters == []
+
+
+async def test_a_connection_lost_after_the_end_does_not_break_a_delivery_off() -> None:
+    async with World() as world:
+        world.mail.gate.clear()
+        async with world.peer() as peer:
+            await peer.begin("alice@example.test", "bob@example.test")
+            await peer.send(b"x\r\n.\r\n")
+            await world.mail.entered.wait()
+        world.mail.gate.set()
+        await world.until_no_connection()
+        assert len(world.mail.stored) == 2  # Both or none, R18.
+
+
+async def test_drain_lets_a_message_come_to_its_reply() -> None:
+    async with World() as world, world.peer() as busy, world.peer() as idle:
+        await busy.begin()
+        await busy.send(b"first half, ")
+        draining = asyncio.create_task(world.gateway.drain(PATIENCE_S))
+        assert (await idle.reply()).startswith(f"421 4.3.2 {HOSTNAME} ")
+        assert await idle.closed()
+        try:
+            async with world.stranger() as late:
+                assert await late.closed()
+        except ConnectionError:
+            pass  # Nobody listens any more.
+        assert not draining.done()
+        await busy.send(b"second half\r\n.\r\n")
+        assert (await busy.reply()).startswith("250 2.0.0 ")
+        assert (await busy.reply()).startswith("421 4.3.2 ")
+        await draining
+        assert [letter.received for letter, _ in world.mail.letters] == [
+            b"first half, second half\r\n"
+        ]
+
+
+async def test_drain_cuts_off_what_takes_too_long() -> None:
+    async with World() as world, world.peer() as peer:
+        await peer.begin()
+        await peer.send(b"never finished")
+        await world.gateway.drain(SHORT_S)
+        assert await peer.reply() == ""
+        await world.until_no_connection()
+        assert world.mail.letters == []
+
+
+async def test_metrics_count() -> None:
+    async with World() as world, world.peer() as peer:
+        await peer.begin("alice@example.test", "bob@example.test")
+        await peer.ask("x\r\n.")
+        assert world.gateway.metrics() == {
+            "accepted": 1, "refused": 0, "deferred": 0, "bytes": 3, "recipients": 2,
+            "connections": 1, "connections_refused": 0, "connections_open": 1,
+            "bytes_in_flight": 0,
+        }  # fmt: skip
