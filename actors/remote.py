@@ -109,19 +109,18 @@ class ShardActor:
         prepare(shard_name(options.shard).replace("/", "-"))
         self._options = options
         self._namespace = namespace
-        self._host: ShardHost | None = None
+        self._open_now = False
         self._starting: asyncio.Task[ShardHost] | None = None
 
     async def pulse(self) -> Pulse:
         """Answer at once; open the shard if it is not open."""
-        if self._host is None:
-            self._start()
-        return Pulse(os.getpid(), self._host is not None)
+        self._start()
+        return Pulse(os.getpid(), self._open_now)
 
     async def call(self, frame: bytes) -> bytes:
         """Answer a frame of commands with a frame of replies."""
         try:
-            host = self._host or await asyncio.shield(self._start())
+            host = await asyncio.shield(self._start())
         except Exception:
             log.exception("shard not opened", shard=self._options.shard)
             count = len(wire.decode_commands(frame))
@@ -129,7 +128,7 @@ class ShardActor:
         return await host.handle(frame)
 
     def _start(self) -> asyncio.Task[ShardHost]:
-        if self._starting is None or (self._starting.done() and self._host is None):
+        if self._starting is None or (self._starting.done() and not self._open_now):
             self._starting = asyncio.create_task(self._open(), name="open shard")
         return self._starting
 
@@ -137,13 +136,14 @@ class ShardActor:
         # A shard is made once, ever: the mark outlives the shard's directory, so that one whose
         # disk was wiped comes back as damaged and not as empty (R16).
         mark = Path(f"{self._options.path}.made")
-        options = replace(self._options, create=self._options.create and not mark.exists())
+        made = await asyncio.to_thread(mark.exists)
+        options = replace(self._options, create=self._options.create and not made)
         cls = Directory if options.kind == "directory" else Mailbox
         host = cls(options, RayTransport(self._namespace))
         await host.start()
         if options.create and not host.trouble:
             await asyncio.to_thread(_leave_mark, mark)
-        self._host = host
+        self._open_now = True
         log.info("shard open", shard=options.shard, kind=options.kind, trouble=host.trouble)
         return host
 

@@ -47,7 +47,7 @@ class Process:
 
 
 def holders(directory: Path) -> list[Process]:
-    """Return the processes, ours excepted, that hold a file below `directory` or are named by it."""
+    """Return the other processes that hold a file below `directory`, or are told of it."""
     prefix = f"{directory}/"
     found = []
     for entry in PROC.iterdir() if PROC.exists() else ():

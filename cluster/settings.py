@@ -91,7 +91,42 @@ class Later(Section):
     """A listener of a later release."""
 
     host: str = Field("127.0.0.1", description=f"address to listen on, {LATER}")
-    port: int = Field(0, ge=0, le=65535, description=f"port, {LATER}")
+
+
+class Submission(Later):
+    """Mail from our users, STARTTLS."""
+
+    port: int = Field(2587, ge=0, le=65535, description=f"port, {LATER}")
+
+
+class Submissions(Later):
+    """Mail from our users, TLS."""
+
+    port: int = Field(2465, ge=0, le=65535, description=f"port, {LATER}")
+
+
+class Imap(Later):
+    """IMAP, STARTTLS."""
+
+    port: int = Field(2143, ge=0, le=65535, description=f"port, {LATER}")
+
+
+class Imaps(Later):
+    """IMAP, TLS."""
+
+    port: int = Field(2993, ge=0, le=65535, description=f"port, {LATER}")
+
+
+class Pop3(Later):
+    """POP3, STARTTLS."""
+
+    port: int = Field(2110, ge=0, le=65535, description=f"port, {LATER}")
+
+
+class Pop3s(Later):
+    """POP3, TLS."""
+
+    port: int = Field(2995, ge=0, le=65535, description=f"port, {LATER}")
 
 
 class Replication(Section):
@@ -164,12 +199,12 @@ class Settings(BaseSettings):
     smtp: Smtp = Smtp()
     http: Http = Http()
     https: Https = Https()
-    submission: Later = Later(port=2587)
-    submissions: Later = Later(port=2465)
-    imap: Later = Later(port=2143)
-    imaps: Later = Later(port=2993)
-    pop3: Later = Later(port=2110)
-    pop3s: Later = Later(port=2995)
+    submission: Submission = Submission()
+    submissions: Submissions = Submissions()
+    imap: Imap = Imap()
+    imaps: Imaps = Imaps()
+    pop3: Pop3 = Pop3()
+    pop3s: Pop3s = Pop3s()
     replication: Replication = Replication()
     tls: Tls = Tls()
     log: Log = Log()

@@ -75,14 +75,11 @@ class HardState:
 
     def keep_promise(self, promise: Promise) -> None:
         """Persist a promise. It holds once this returns."""
-        self._write(
-            _next(
-                self.record,
-                promised_epoch=promise.epoch,
-                promised_candidate=promise.candidate,
-            )
-        )
+        changes = {"promised_epoch": promise.epoch, "promised_candidate": promise.candidate}
+        self._write(_next(self.record, **changes))
         os.fdatasync(self._file)
+        # Then the other slot too: one slot that rots must not take a promise with it.
+        self._write(_next(self.record, **changes))
 
     def raise_high_water(self, index: int) -> None:
         """Note that every entry up to `index` was acknowledged."""

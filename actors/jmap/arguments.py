@@ -42,6 +42,11 @@ class Arguments:
         if self._left:
             raise invalid(f"unknown argument {min(self._left)[:100]}")
 
+    def all(self) -> dict[str, Any]:
+        """Take everything that is left."""
+        left, self._left = self._left, {}
+        return left
+
     def any(self, name: str) -> Any:
         """Take an argument of any type; None when absent."""
         return self._left.pop(name, None)
@@ -104,6 +109,15 @@ class Arguments:
             raise invalid(f"{name}: an array of Ids is expected")
         return list(dict.fromkeys(value))
 
+    def optional_references(self, name: str) -> list[str]:
+        """Take an array of Ids or `#` creation ids, or null for an empty one; each once."""
+        value = self._left.pop(name, None)
+        if value is None:
+            return []
+        if not is_strings(value):
+            raise invalid(f"{name}: an array of Ids is expected")
+        return list(dict.fromkeys(value))
+
     def optional_properties(self, name: str) -> list[str] | None:
         """Take an array of property names or null; every name once."""
         value = self._left.pop(name, None)
@@ -114,13 +128,11 @@ class Arguments:
         return list(dict.fromkeys(value))
 
     def objects(self, name: str) -> dict[str, dict[str, Any]]:
-        """Take a map of Id to object, or null for an empty one."""
+        """Take a map of Id, creation id or `#` creation id to object, or null for an empty one."""
         value = self._left.pop(name, None)
         if value is None:
             return {}
-        if not isinstance(value, dict) or not all(
-            is_id(key) and isinstance(item, dict) for key, item in value.items()
-        ):
+        if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
             raise invalid(f"{name}: a map of Id to object is expected")
         return value
 

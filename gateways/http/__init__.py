@@ -1,1 +1,1 @@
-"""Speak HTTP: JMAP, WebSocket push, health and metrics."""
+"""The HTTP gateway: JMAP, blobs, WebSocket push, health and metrics, over HTTPS and HTTP."""

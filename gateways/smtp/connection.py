@@ -233,6 +233,7 @@ class Connection(SMTP):
                 self.tls_context,
                 server_side=True,
                 ssl_handshake_timeout=TLS_HANDSHAKE_S,
+                ssl_shutdown_timeout=CLOSE_GRACE_S,
             )
         except OSError as error:  # ssl.SSLError is one.
             raise EndOfInput from error

@@ -79,6 +79,13 @@ class InboundSession(Connection):
         """Say whether the session can end now without breaking a transaction off."""
         return self._transaction is None and self.waits_for_input
 
+    def close_down(self) -> None:
+        """End now: with 421 when it is the peer's turn, else by cutting the connection off."""
+        if self.waits_for_input:
+            self.end(f"421 4.3.2 {self.hostname} Service is closing")
+        else:
+            self.abort()
+
     async def converse(self) -> None:
         """Greet, then answer command by command."""
         reception = self._reception
@@ -96,7 +103,7 @@ class InboundSession(Connection):
                 line = await self.read_line()
                 verb, _, argument = line[:-1].partition(b" ")
                 verb = verb.upper()
-                await self._method(verb, line)(self, argument.decode())
+                await self._method(verb, line)(self, argument.decode().strip(" "))
             except LineTooLong:
                 self._refuse(verb, replies.SyntaxRefused("The command line is too long"))
             except MailError as error:
@@ -287,6 +294,7 @@ class InboundSession(Connection):
                 await self._take(transaction, await self._receive(hold))
         finally:
             self._transaction = None
+        await self.flush()
 
     async def _receive(self, hold: Hold) -> bytes:
         """Return the message. Raises MessageTooLarge and Overloaded after its end has come."""

@@ -28,6 +28,7 @@ __all__ = ["SmtpGateway", "SmtpSettings"]
 
 BACKLOG = 1024  # Connections that the kernel keeps for us; it cuts this at net.core.somaxconn.
 GATEWAY_ID_BYTES = 4
+LAST_WORDS_S = 1.0  # After the time given to a drain: for the 421 of sessions that are waiting.
 
 
 class SmtpGateway:
@@ -77,14 +78,23 @@ class SmtpGateway:
             reception.emptied.clear()
             for session in tuple(reception.sessions):
                 if session.idle:
-                    session.end(f"421 4.3.2 {self._settings.hostname} Service is closing")
-            try:
-                async with asyncio.timeout(timeout_s):
-                    await reception.emptied.wait()
-            except TimeoutError:
+                    session.close_down()
+            if not await self._emptied(timeout_s):
                 for session in tuple(reception.sessions):
-                    session.abort()
+                    session.close_down()
+                if not await self._emptied(LAST_WORDS_S):
+                    for session in tuple(reception.sessions):
+                        session.abort()
         self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _emptied(self, timeout_s: float) -> bool:
+        """Wait for the last session to end; say whether it did."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._reception.emptied.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def metrics(self) -> dict[str, int]:
         """Return the counters, and what is going on now."""

@@ -9,6 +9,7 @@ docs/benchmarks.md gives the reason for each setting that is not a default.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import signal
 import smtplib
@@ -210,10 +211,10 @@ class PostfixDovecot:
         (root / "postfix/master.cf").write_text(MASTER_CF.format(**values))
         (root / "postfix/mailboxes").write_text("".join(f"{user} present\n" for user in USERS))
         (root / "dovecot/dovecot.conf").write_text(DOVECOT_CONF.format(**values))
-        owner = shutil.os.stat(root / "mail")  # type: ignore[attr-defined]
-        ids = f"{owner.st_uid}:{owner.st_gid}"
+        owner = pwd.getpwnam(MAIL_USER)
+        ids = f"{owner.pw_uid}:{owner.pw_gid}"
         (root / "dovecot/users").write_text(
-            "".join(f"{user}:{PASSWORD}:{ids}::{root}/mail\n" for user in USERS)
+            "".join(f"{user}:{PASSWORD}:{ids}::{root}/mail::\n" for user in USERS)
         )
 
     def _postfix_master(self) -> int:

@@ -154,7 +154,7 @@ class World:
     def __init__(self, tls_context: ssl.SSLContext | None = None, **settings: Any) -> None:
         self.accounts = FakeAccounts()
         self.mail = FakeMail()
-        self.settings = SmtpSettings(**({"hostname": HOSTNAME, "port": 0} | settings))
+        self.settings = SmtpSettings(hostname=HOSTNAME, port=0, **settings)
         self.gateway = SmtpGateway(
             self.accounts, self.mail, self.settings, tls_context, clock=lambda: NOW_S
         )
@@ -189,9 +189,11 @@ class World:
 
     async def until_no_connection(self) -> None:
         """Return when every session has ended."""
-        async with asyncio.timeout(PATIENCE_S):
-            while self.gateway.metrics()["connections_open"]:  # noqa: ASYNC110
-                await asyncio.sleep(0)
+        reception = self.gateway._reception
+        if reception.sessions:
+            reception.emptied.clear()
+            async with asyncio.timeout(PATIENCE_S):
+                await reception.emptied.wait()
 
 
 def server_tls(directory: Path) -> ssl.SSLContext:

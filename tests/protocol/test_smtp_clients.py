@@ -7,11 +7,13 @@ import os
 import shutil
 import smtplib
 import ssl
+from collections.abc import Callable, Coroutine
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from tests.protocol.smtp_fakes import World, server_tls
 
@@ -92,6 +94,24 @@ async def test_drain_ends_an_idle_tls_session(tls: ssl.SSLContext) -> None:
         draining = asyncio.create_task(world.gateway.drain(5))
         assert (await peer.reply()).startswith("421 4.3.2 ")
         await draining
+
+
+@pytest.mark.parametrize(
+    "dialogue",
+    [
+        test_starttls_and_what_received_says_of_it,
+        test_commands_injected_after_starttls_do_not_count,
+        test_a_flood_before_tls_does_not_hang_it,
+        test_a_failed_handshake_ends_the_connection,
+        test_drain_ends_an_idle_tls_session,
+    ],
+)
+def test_on_uvloop(
+    dialogue: Callable[[ssl.SSLContext], Coroutine[None, None, None]], tls: ssl.SSLContext
+) -> None:
+    """Ray's workers run uvloop, whose transports are not asyncio's."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(dialogue(tls))
 
 
 async def swaks(world: World, *arguments: str) -> str:

@@ -115,6 +115,7 @@ async def test_every_reply_after_ehlo_has_an_enhanced_code() -> None:  # RFC 203
 )
 async def test_the_last_reply_is(commands: list[str], code: str) -> None:
     async with World() as world, world.peer() as peer:
+        reply = ""
         for command in commands:
             reply = await peer.ask(command)
         assert reply.startswith(code + " "), reply

@@ -64,9 +64,10 @@ class Simulator:
                 crashed = False
             except Crashed:
                 crashed = True
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            left = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in left:
                 task.cancel()
-            await asyncio.sleep(0)
+            await asyncio.gather(*left, return_exceptions=True)
             if crashed and self.rng.random() < 0.7:
                 self.disk.lose_power()
             self.disk.crash_at = None
@@ -76,8 +77,8 @@ class Simulator:
         shard = self._open()
         await self._or_crash(shard, shard.recover())
         clients = [self._client(shard, self.rng.choice(MAILBOXES)) for _ in range(self.operations)]
-        repeats = [self._deliver(shard, command) for command in self.unanswered]
-        self.unanswered = []
+        unanswered, self.unanswered = self.unanswered, []
+        repeats = [self._deliver(shard, command) for command in unanswered]
         await self._or_crash(shard, asyncio.gather(*repeats, *clients))
         await shard.close()
 

@@ -1,0 +1,182 @@
+"""GatewayActors: each gateway inside its Ray actor.
+
+State       soft: listeners, connections, what the router remembers.
+Start       with the first call, also after Ray has started the process again.
+Drain       for good: a drained gateway does not listen again.
+On failure  whoever was connected sees the connection end and repeats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from actors.ray_ports import RayTransport
+from actors.remote import Pulse
+from actors.router import Router
+from cluster.logs import LogFile
+from cluster.tls import TlsFiles
+from gateways.smtp.server import SmtpGateway
+from gateways.smtp.settings import SmtpSettings
+
+log = structlog.get_logger()
+
+CERTIFICATE_POLL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """One address that is listened on."""
+
+    name: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayOptions:
+    """What every gateway is told. Plain data: it crosses processes."""
+
+    name: str  # of the actor
+    namespace: str
+    tls: TlsFiles
+    log: LogFile
+    release: str = ""
+
+
+class Gateway(Protocol):
+    """What a gateway actor starts and drains."""
+
+    async def drain(self, timeout_s: float) -> None:
+        """Stop accepting, finish what was accepted."""
+
+
+class GatewayActor:
+    """The life of a gateway; a subclass says which one it is."""
+
+    def __init__(self, options: GatewayOptions) -> None:
+        options.log(options.name.replace("/", "-"))
+        self._options = options
+        self._router: Router | None = None
+        self._gateway: Gateway | None = None
+        self._listeners: tuple[Listener, ...] = ()
+        self._starting: asyncio.Task[tuple[Listener, ...]] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._drained = False
+
+    async def pulse(self) -> Pulse:
+        """Answer at once; begin to listen if that has not begun."""
+        if not self._listeners:
+            self._start()
+        return Pulse(os.getpid(), bool(self._listeners))
+
+    async def ensure_started(self) -> tuple[Listener, ...]:
+        """Return the listeners once they listen. Raises OSError when an address is taken."""
+        return await asyncio.shield(self._start())
+
+    async def listening(self) -> tuple[Listener, ...]:
+        """Return what listens now, at once."""
+        return self._listeners
+
+    async def notified(self, frame: bytes) -> None:
+        """Take new states from a mailbox actor."""
+        if self._router is not None:
+            self._router.notified(frame)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Finish what was accepted and listen no more."""
+        self._drained = True
+        self._listeners = ()
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._gateway is not None:
+            await self._gateway.drain(timeout_s)
+        if self._router is not None:
+            await self._router.close()
+
+    def _start(self) -> asyncio.Task[tuple[Listener, ...]]:
+        failed = (
+            self._starting is not None
+            and self._starting.done()
+            and (self._starting.cancelled() or self._starting.exception() is not None)
+        )
+        if self._starting is None or failed:
+            self._starting = asyncio.create_task(self._open(), name="open gateway")
+        return self._starting
+
+    async def _open(self) -> tuple[Listener, ...]:
+        if self._drained:
+            return ()
+        if self._router is None:
+            self._router = Router(RayTransport(self._options.namespace), self._options.name)
+            await self._router.start()
+        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        _load(tls, self._options.tls)
+        try:
+            self._gateway, self._listeners = await self.open(self._router, tls)
+        except OSError as error:
+            log.error("not listening", gateway=self._options.name, error=str(error))
+            raise
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._follow(tls), name="follow certificate")
+        log.info("listening", gateway=self._options.name, addresses=repr(self._listeners))
+        return self._listeners
+
+    async def open(
+        self, router: Router, tls: ssl.SSLContext
+    ) -> tuple[Gateway, tuple[Listener, ...]]:
+        """Start the gateway. For subclasses. Raises OSError when an address is taken."""
+        raise NotImplementedError
+
+    async def _follow(self, tls: ssl.SSLContext) -> None:
+        """Use a certificate that was renewed, for new connections."""
+        seen = _stamp(self._options.tls)
+        while True:
+            await asyncio.sleep(CERTIFICATE_POLL_S)
+            now = _stamp(self._options.tls)
+            if now == seen:
+                continue
+            try:
+                _load(tls, self._options.tls)
+            except (OSError, ssl.SSLError) as error:
+                # Half of the pair may have been written; the next look finds the other.
+                log.warning("certificate not usable", error=str(error))
+                continue
+            seen = now
+            log.info("certificate renewed")
+
+
+class SmtpActor(GatewayActor):
+    """The gateway for mail from other servers."""
+
+    def __init__(self, options: GatewayOptions, settings: SmtpSettings) -> None:
+        super().__init__(options)
+        self._settings = settings
+
+    async def open(
+        self, router: Router, tls: ssl.SSLContext
+    ) -> tuple[Gateway, tuple[Listener, ...]]:
+        gateway = SmtpGateway(router, router, self._settings, tls)
+        host, port = await gateway.start()
+        return gateway, (Listener("smtp", host, port),)
+
+
+def _load(tls: ssl.SSLContext, files: TlsFiles) -> None:
+    tls.load_cert_chain(files.certificate, files.key)
+
+
+def _stamp(files: TlsFiles) -> Mapping[Path, int]:
+    stamps = {}
+    for file in (files.certificate, files.key):
+        try:
+            stamps[file] = file.stat().st_mtime_ns
+        except OSError:
+            stamps[file] = 0
+    return stamps
