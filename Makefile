@@ -16,9 +16,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Seeds per simulated property; a test reads the number from its environment.
 ifeq ($(CI),true)
-HELIO_TEST_SEEDS ?= 200
+HELIO_TEST_SEEDS ?= 1000
 else
-HELIO_TEST_SEEDS ?= 20
+HELIO_TEST_SEEDS ?= 300
 endif
 export HELIO_TEST_SEEDS
 

@@ -46,11 +46,12 @@ from actors.jmap.request import evaluate
 from actors.push import Subscriptions
 from actors.shard_host import ShardHost
 from mail.errors import Invalid, NoSuchMailbox
+from storage.blobs import digest_of
 from storage.indexer import Indexer
 from storage.mailbox_reader import Blobs, MailboxReader
 from storage.mailbox_writer import MailboxWriter
 from storage.search_index import SearchIndex
-from storage.shard import Applying, Plan, Shard, digest_of
+from storage.shard import Applying, Plan, Shard
 
 
 class Mailbox(ShardHost):
@@ -207,7 +208,7 @@ class MailboxAccess:
 
     def __init__(self, actor: Mailbox, mailbox: MailboxId) -> None:
         self._actor = actor
-        self.mailbox_id = mailbox
+        self.mailbox_id: int = mailbox
         self.now_ms: Callable[[], int] = _now_ms
 
     @property

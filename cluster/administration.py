@@ -7,6 +7,7 @@ durable, and one that was told nothing can be given again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from actors.commands import (
@@ -153,10 +154,8 @@ class Administration:
     async def add_demo(self, passwords: dict[str, str]) -> None:
         """Make the demo accounts and their domains; what is there already stays as it is."""
         for domain in dict.fromkeys(address.rpartition("@")[2] for address in passwords):
-            try:
+            with contextlib.suppress(AlreadyExists):
                 await self.add_domain(domain)
-            except AlreadyExists:
-                pass
         await asyncio.gather(*map(self._add_demo_account, passwords, passwords.values()))
 
     async def _add_demo_account(self, address: str, password: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -179,9 +180,8 @@ async def _body(request: Request) -> dict[str, Any]:
         octets += chunk
         if len(octets) > BODY_BYTES_MAX:
             raise Invalid("the request is too large")
-    request._body = octets
     try:
-        body = await request.json()
+        body = json.loads(octets)
     except ValueError:
         raise Invalid("the request is not JSON") from None
     if not isinstance(body, dict):

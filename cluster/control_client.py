@@ -39,7 +39,7 @@ class ControlClient:
         except ConnectionRefusedError:
             raise Refused(f"no cluster runs on {self._data.path} (it was killed)") from None
         except (OSError, http.client.HTTPException, ValueError) as error:
-            raise Refused(f"the cluster does not answer: {error or type(error).__name__}") from None
+            raise Refused(f"the cluster does not answer: {error!r}") from None
         finally:
             connection.close()
         if response.status >= 400:

@@ -115,3 +115,11 @@ class LocalRay:
                 self._node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
         end_holders(self._runtime_directory, LEFTOVERS_S)
         shutil.rmtree(self._runtime_directory, ignore_errors=True)
+
+    def abandon(self) -> None:
+        """End what is left of a Ray that lost a part, without asking it."""
+        if self._node is not None:
+            with contextlib.suppress(Exception):
+                self._node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)
+        end_holders(self._runtime_directory, LEFTOVERS_S)
+        shutil.rmtree(self._runtime_directory, ignore_errors=True)

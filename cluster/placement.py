@@ -14,7 +14,8 @@ from typing import Any
 from actors.commands import DIRECTORY_SHARD, ShardId
 from actors.options import ShardOptions
 from actors.ray_ports import shard_name
-from actors.remote import Place, start_actor, start_shard
+from actors.remote import Place, start_actor
+from actors.shard_actor import ShardActor
 from cluster.gateway_actors import GatewayActor, GatewayOptions
 from cluster.logs import LogFile
 
@@ -67,7 +68,10 @@ class NodePlan:
         """Start the shard or gateway of that name; return its handle. Blocks for a moment."""
         if name.startswith(SHARD_PREFIX):
             shard = ShardId(int(name.removeprefix(SHARD_PREFIX)))
-            return start_shard(self.shard_options(shard), self.place, self.log)
+            options = self.shard_options(shard)
+            return start_actor(
+                ShardActor, options, self.place.namespace, self.log, name=name, place=self.place
+            )
         for gateway in self.gateways:
             if gateway.options.name == name:
                 return start_actor(

@@ -84,7 +84,7 @@ class MailboxReader:
 
     def folder_with_role(self, role: str) -> int | None:
         """Return the number of the folder that has `role`, if there is one."""
-        return next((n for n, folder in self.folders().items() if folder.role == role), None)
+        return next((folder for name, folder in self.info.roles if name == role), None)
 
     def counters(self, folder_id: int) -> Counters:
         octets = self._state.get(keys.counters(self.mailbox_id, folder_id))

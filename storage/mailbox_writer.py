@@ -59,7 +59,7 @@ class MailboxWriter(MailboxReader):
             self._info_now = super().info
         return self._info_now
 
-    def _update_info(self, **changes: int) -> None:
+    def _update_info(self, **changes: object) -> None:
         self._info_now = replace(self.info, **changes)
 
     def create(self, now_ms: int) -> None:
@@ -88,6 +88,8 @@ class MailboxWriter(MailboxReader):
             ),
         )
         self._update_info(next_folder=number + 1)
+        if role is not None:
+            self._update_info(roles=(*self.info.roles, (role, number)))
         self._note("folders_created", number)
         return number
 
@@ -326,6 +328,17 @@ class MailboxWriter(MailboxReader):
     def changed(self) -> bool:
         """Say whether this turn changed anything that clients can see."""
         return bool(self._changed)
+
+    def modseq_after(self, kind: str) -> int:
+        """Return what `finish` will make the JMAP state of "emails", "folders" or "threads"."""
+        if any(what.startswith(kind) for what in self._changed):
+            return self.info.modseq + 1
+        states = {
+            "emails": self.info.email_modseq,
+            "folders": self.info.folder_modseq,
+            "threads": self.info.thread_modseq,
+        }
+        return states[kind]
 
     def finish(self) -> None:
         """Write the change log and the mailbox's own record. The last act of a turn."""

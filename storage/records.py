@@ -107,6 +107,7 @@ class MailboxRecord(Record, frozen=True, array_like=True):
     size_bytes: int = 0  # of all messages
     emails: int = 0
     removed: bool = False
+    roles: tuple[tuple[str, int], ...] = ()  # role and folder; FolderRecord has it too
 
 
 class FolderRecord(Record, frozen=True, array_like=True):

@@ -14,13 +14,13 @@ Raises      Overloaded, DiskFull, NotPrimary, RequestExpired (temporary); what t
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mail.errors import DiskFull, NotPrimary, OutcomeUnknown, Overloaded, RequestExpired
 from storage import keys, records
+from storage.blobs import ShardBlobs, blob_chunks
 from storage.database import Batch, Database, Family, WriteFailed
 from storage.hard_state import HardState
 from storage.records import Applied, Damaged, Entry, Number, ReplyRecord
@@ -90,45 +90,6 @@ class FamilyState:
         self, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         return self._database.scan(Family.STATE, start, end, reverse=reverse)
-
-
-class ShardBlobs:
-    """The blobs of a shard, in chunks by SHA-256."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def size(self, digest: bytes) -> int | None:
-        """Return the size in octets, or None when there is no such blob."""
-        last = None
-        end = keys.after(digest)
-        for key, value in self._database.scan(Family.BLOB, digest, end, reverse=True):
-            last = int.from_bytes(key[len(digest) :], "big") * keys.BLOB_CHUNK_BYTES + len(value)
-            break
-        return last
-
-    def read(self, digest: bytes, offset: int = 0, length: int | None = None) -> bytes:
-        """Return octets of a blob. Raises KeyError when there is no such blob."""
-        chunk, skip = divmod(offset, keys.BLOB_CHUNK_BYTES)
-        pieces: list[bytes] = []
-        wanted = None if length is None else skip + length
-        while wanted is None or wanted > 0:
-            value = self._database.get(Family.BLOB, keys.blob_chunk(digest, chunk))
-            if value is None:
-                break
-            pieces.append(value if wanted is None else value[:wanted])
-            wanted = None if wanted is None else wanted - len(value)
-            chunk += 1
-        if not pieces and self.size(digest) is None:
-            raise KeyError(digest.hex())
-        return b"".join(pieces)[skip:] if skip else b"".join(pieces)
-
-
-def blob_chunks(digest: bytes, data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the keys and values that hold a blob; an empty one has one empty chunk."""
-    size = keys.BLOB_CHUNK_BYTES
-    for chunk in range(max(1, -(-len(data) // size))):
-        yield keys.blob_chunk(digest, chunk), data[chunk * size : (chunk + 1) * size]
 
 
 @dataclass(slots=True)
@@ -502,11 +463,6 @@ class Shard:
 def made_at_ms(request_id: bytes) -> int:
     """Return when a request id was made: the first 48 bits of a UUIDv7 (RFC 9562 §5.7)."""
     return int.from_bytes(request_id[:6], "big")
-
-
-def digest_of(data: bytes) -> bytes:
-    """Return the name of a blob: the SHA-256 of its octets."""
-    return hashlib.sha256(data).digest()
 
 
 def _fail(turns: Sequence[_Turn], error: Exception) -> None:

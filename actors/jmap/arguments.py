@@ -17,9 +17,7 @@ from actors.jmap.limits import PROPERTIES_MAX
 from actors.jmap.problems import MethodError, invalid
 
 INT_MAX = 2**53 - 1  # RFC 8620 §1.3
-_UTC_DATE = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,18}))?Z", re.ASCII
-)
+_UTC_DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d{1,18}))?Z", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 

@@ -47,7 +47,7 @@ class InFolder:
     cost: int = STATE
 
     def matches(self, row: Row, /) -> bool:
-        return self.folder in row.folders
+        return self.folder is not None and row.is_in(self.folder)
 
 
 @dataclass(slots=True)

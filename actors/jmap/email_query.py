@@ -24,7 +24,6 @@ from actors.jmap.query import (
     parse_window,
     query_response,
 )
-from storage import keys
 from storage.mailbox_reader import MailboxReader
 
 # Up to so many hits are read one by one, at 20 µs each; more are met sooner on a walk.
@@ -57,9 +56,7 @@ async def email_query(context: Context, arguments: Arguments) -> Mapping[str, ob
         collapse=collapse,
         to_the_end=window.calculate_total and total is None,
     )
-    return query_response(
-        context, results, query_state=state, id_of=email_id_of, total=total
-    )
+    return query_response(context, results, query_state=state, id_of=email_id_of, total=total)
 
 
 def _source(rows: Rows, wanted: Operator, *, newest_first: bool) -> Iterable[Row]:
@@ -67,19 +64,12 @@ def _source(rows: Rows, wanted: Operator, *, newest_first: bool) -> Iterable[Row
     hits = candidates(wanted)
     if hits is not None and len(hits) <= CANDIDATES_READ_MAX:
         return rows.of(hits, newest_first=newest_first)
-    folder: int | None = keys.ALL_MAIL
     for condition in conjuncts(wanted):
         if isinstance(condition, InFolder):
-            folder = condition.folder
-            break
-    # The number of all mail is no folder of the mailbox: who names it gets nothing.
-    if folder is None or (folder == keys.ALL_MAIL and _names_folder(wanted)):
-        return ()
-    return rows.listed(folder, newest_first=newest_first)
-
-
-def _names_folder(wanted: Operator) -> bool:
-    return any(isinstance(condition, InFolder) for condition in conjuncts(wanted))
+            if condition.folder is None:
+                return ()
+            return rows.listed(condition.folder, newest_first=newest_first)
+    return rows.listed(newest_first=newest_first)
 
 
 async def _matching(source: Iterable[Row], wanted: Operator) -> list[Row]:

@@ -33,7 +33,7 @@ class Rows:
     def listed(self, folder: int = keys.ALL_MAIL, *, newest_first: bool = True) -> Iterator[Row]:
         """Yield the emails of a folder by time of arrival."""
         for line in self.reader.listing(folder, newest_first=newest_first):
-            yield Row(self, line)
+            yield Row(self, line, folder)
 
     def of(self, email_ids: Iterable[int], *, newest_first: bool = True) -> list[Row]:
         """Return the emails with these numbers by time of arrival, as far as they exist."""
@@ -69,11 +69,11 @@ class Row:
     """One email."""
 
     __slots__ = (
-        "_email", "_folders", "_rows", "email_id", "has_attachment", "keywords",
+        "_email", "_folders", "_listed_in", "_rows", "email_id", "has_attachment", "keywords",
         "received_at_ms", "size_bytes", "thread_id",
     )  # fmt: skip
 
-    def __init__(self, rows: Rows, line: Listed) -> None:
+    def __init__(self, rows: Rows, line: Listed, listed_in: int = keys.ALL_MAIL) -> None:
         record = line.record
         self.email_id = line.email_id
         self.received_at_ms = line.received_at_ms
@@ -81,6 +81,7 @@ class Row:
         self.keywords = record.keywords
         self.size_bytes = record.size_bytes
         self.has_attachment = record.has_attachment
+        self._listed_in = listed_in
         self._rows = rows
         self._email: EmailRecord | None = None
         self._folders: tuple[int, ...] | None = None
@@ -96,6 +97,10 @@ class Row:
             state = self._rows.reader.email_state(self.email_id)
             self._folders = () if state is None else tuple(p.folder for p in state.places)
         return self._folders
+
+    def is_in(self, folder: int) -> bool:
+        """Say whether it is in a folder, at no cost if it was listed there."""
+        return folder == self._listed_in or folder in self.folders
 
     @property
     def email(self) -> EmailRecord | None:

@@ -15,7 +15,7 @@ from mail.message import parse
 from storage.mailbox_reader import Blobs, MailboxReader
 
 _NUMBER = re.compile(r"0|[1-9a-f][0-9a-f]{0,15}")  # u64
-_FOLDER = re.compile(r"0|[1-9a-f][0-9a-f]{0,7}")  # u32
+_FOLDER = re.compile(r"[1-9a-f][0-9a-f]{0,7}")  # u32; folder 0 is all mail, no Mailbox
 _BLOB = re.compile(r"G([0-9a-f]{64})(?:-([1-9][0-9]{0,8}(?:_[1-9][0-9]{0,8}){0,63}))?")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,255}")
 

@@ -63,7 +63,7 @@ def parse_condition(name: str, value: object) -> Where:
             return Where(lambda folder: (folder.role is not None) is wanted)
         case "isSubscribed", bool(wanted):
             return Where(lambda folder: folder.subscribed is wanted)
-        case ("parentId" | "name" | "role" | "hasAnyRole" | "isSubscribed"), _:
+        case (("parentId" | "name" | "role" | "hasAnyRole" | "isSubscribed"), _):
             raise invalid(f"filter: {name} has the wrong type")
         case _:
             raise MethodError("unsupportedFilter", f"no condition {name[:100]}")

@@ -68,9 +68,7 @@ class References:
             try:
                 resolved[name[1:]] = self._value(value)
             except Unresolved as error:
-                raise MethodError(
-                    "invalidResultReference", f"{name[:100]}: {error}"
-                ) from None
+                raise MethodError("invalidResultReference", f"{name[:100]}: {error}") from None
         return resolved
 
     def _value(self, reference: object) -> Any:

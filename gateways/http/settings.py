@@ -1,7 +1,8 @@
 """Settings of one HTTP gateway: where it listens and what it allows.
 
 Plain data. The limits that a client may know of are told in the JMAP Session object
-(RFC 8620 §2); the others exist so that no client can take more than its share.
+(RFC 8620 §2), together with those of the evaluator (`actors/jmap/limits.py`); the others
+exist so that no client can take more than its share.
 """
 
 from __future__ import annotations
@@ -25,14 +26,7 @@ class HttpSettings:
     request_bytes_max: int = 10_000_000
     concurrent_uploads_max: int = 4
     concurrent_requests_max: int = 8
-    calls_in_request_max: int = 16
-    objects_in_get_max: int = 500
-    objects_in_set_max: int = 500
-
-    # Told to clients (RFC 8621 §1.3.1).
-    mailbox_depth_max: int = 10
-    mailbox_name_bytes_max: int = 255
-    attachments_bytes_max: int = 50_000_000
+    attachments_bytes_max: int = 50_000_000  # of one email (RFC 8621 §1.3.1)
 
     # Ours alone.
     connections_max: int = 10_000  # 4 KB each when idle, and a file descriptor
@@ -43,6 +37,5 @@ class HttpSettings:
     def __post_init__(self) -> None:
         assert self.request_bytes_max <= self.bodies_bytes_max, "one request must fit in memory"
         assert self.size_upload_bytes_max <= self.bodies_bytes_max, "one upload must fit in memory"
-        assert self.mailbox_name_bytes_max >= 100, "RFC 8621 §1.3.1: at least 100 octets"
         assert self.concurrent_requests_max >= 1
         assert self.concurrent_uploads_max >= 1

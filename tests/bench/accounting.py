@@ -102,3 +102,16 @@ def disk_counters(directory: Path) -> DiskCounters | None:
         return None  # Such as tmpfs, overlayfs, btrfs.
     flushes = int(fields[15]) if len(fields) > 15 else 0  # Since Linux 5.5.
     return DiskCounters(int(fields[6]) * SECTOR_BYTES, flushes)
+
+
+def busy_cpu_s() -> float:
+    """Return the CPU time that the whole machine has spent, what the hypervisor took included."""
+    fields = (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (int(field) for field in fields)
+    return (user + nice + system + irq + softirq + steal) / TICKS_PER_S
+
+
+def bench_cpu_s() -> float:
+    """Return the CPU time of the benchmark itself and of the load generators that have ended."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system

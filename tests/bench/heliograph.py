@@ -58,7 +58,10 @@ class Heliograph:
         self._directory = directory
         self._mark = uuid.uuid4().hex
         self._account_ids.clear()
-        with (directory / "out.log").open("wb") as out, (directory / "error.log").open("wb") as error:
+        with (
+            (directory / "out.log").open("wb") as out,
+            (directory / "error.log").open("wb") as error,
+        ):
             self._process = subprocess.Popen(
                 [str(HELIO), "up", "--data", str(directory / "data")],
                 stdin=subprocess.DEVNULL,
@@ -122,7 +125,9 @@ class Heliograph:
             command, input=stdin, capture_output=True, text=True, timeout=COMMAND_MAX_S, check=False
         )
         if done.returncode != 0:
-            raise BenchError(f"helio {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
+            raise BenchError(
+                f"helio {' '.join(arguments)} ended with {done.returncode}: {done.stderr}"
+            )
         return done.stdout
 
     def _status(self) -> Mapping[str, Any]:
@@ -133,14 +138,20 @@ class Heliograph:
         deadline_s = time.monotonic() + START_MAX_S
         out = self._directory / "out.log"
         while time.monotonic() < deadline_s and process.poll() is None:
-            if any(line.startswith("ready") for line in out.read_text(errors="replace").splitlines()):
+            if any(
+                line.startswith("ready") for line in out.read_text(errors="replace").splitlines()
+            ):
                 return
             time.sleep(POLL_S)
         said = (self._directory / "error.log").read_text(errors="replace")[-LOG_TAIL_CHARS:]
         raise BenchError(f"helio up gave no ready line (exit code {process.poll()}): {said}")
 
     def _messages(self, user: str) -> int:
-        arguments = {"accountId": self._account_ids[user], "ids": None, "properties": ["totalEmails"]}
+        arguments = {
+            "accountId": self._account_ids[user],
+            "ids": None,
+            "properties": ["totalEmails"],
+        }
         body = {"using": JMAP_USING, "methodCalls": [["Mailbox/get", arguments, "0"]]}
         name, result, _ = self._request(user, "POST", "/jmap/api", body)["methodResponses"][0]
         if name != "Mailbox/get":

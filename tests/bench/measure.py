@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import os
 import re
-import resource
-import shutil
 import signal
 import smtplib
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench.accounting import busy_cpu_s, disk_counters, process_usage
-from tests.bench.load import MESSAGE_BYTES, Mode, run_load
+from tests.bench.accounting import (
+    DiskCounters,
+    Usage,
+    bench_cpu_s,
+    busy_cpu_s,
+    disk_counters,
+    process_usage,
+)
+from tests.bench.load import MESSAGE_BYTES, LoadOutcome, Mode, run_load
 from tests.bench.system import SENDER, USERS, BenchError, SystemUnderTest
 
 DELIVERED_MAX_S = 600.0
@@ -24,15 +31,17 @@ SETTLE_S = 2.0  # Work left over after the delivery (indexes, queue files) is co
 
 PROBE_MAX_S = 40.0  # Dovecot without inotify looks every 30 s.
 PROBE_PAUSE_S = 0.03  # Lets a second notice of the same message pass before the next one.
+WARM_UP_PROBES = 2
 
 STRACE = Path("/usr/bin/strace")
+STRACE_ATTACH_S = 2.0
 STRACE_END_MAX_S = 30.0
 FLUSH_CALLS = ("fsync", "fdatasync", "sync_file_range", "msync", "syncfs", "sync")
 
 
 @dataclass(frozen=True, slots=True)
 class LoadResult:
-    """One load on one system. Every figure `…_per_message` has the messages as its divisor."""
+    """One load on one system."""
 
     system: str
     mode: str
@@ -42,14 +51,14 @@ class LoadResult:
     delivered_per_s: float
     cpu_ms_per_message: float
     written_bytes_per_message: float
-    disk_bytes_per_message: float | None
+    disk_bytes_per_message: float | None  # None where the disk has no counters.
     disk_flushes_per_message: float | None
     foreign_cpu_cores: float  # What others took meanwhile: near 0 in a run that is worth something.
 
 
 @dataclass(frozen=True, slots=True)
 class PushResult:
-    """The time from the sender's 250 to the notice at a waiting client; below 0 if it was first."""
+    """The times from the sender's 250 to the notice; below 0 where the notice was first."""
 
     system: str
     round: int
@@ -58,26 +67,35 @@ class PushResult:
 
 @dataclass(frozen=True, slots=True)
 class FlushResult:
-    """System calls that make data durable, counted by strace in a run that is not timed."""
+    """The system calls that make data durable, counted in a run that is not timed."""
 
     system: str
     mode: str
     messages: int
     calls: dict[str, int]
-    durable_bytes_per_flush: float = 0.0
 
     @property
     def per_message(self) -> float:
-        """Return all the calls together, per message."""
+        """Return the calls of every kind together, per message."""
         return sum(self.calls.values()) / self.messages
 
 
-def warm_up(system: SystemUnderTest, *, messages: int) -> None:
-    """Send a little of each mode, so that processes, mailboxes and caches are there."""
-    for mode in Mode:
-        before = system.delivered()
-        outcome = run_load(port=system.smtp_port, recipients=USERS, messages=messages, mode=mode)
-        await_delivered(system, before + outcome.messages)
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the counters show at one moment."""
+
+    usage: Usage
+    bench_cpu_s: float
+    busy_cpu_s: float
+    at_s: float
+
+
+def send_and_await(system: SystemUnderTest, *, messages: int, mode: Mode) -> LoadOutcome:
+    """Send `messages` to each mailbox and return when all of them are there."""
+    before = system.delivered()
+    outcome = run_load(port=system.smtp_port, recipients=USERS, messages=messages, mode=mode)
+    await_delivered(system, before + outcome.messages)
+    return outcome
 
 
 def await_delivered(system: SystemUnderTest, wanted: int) -> None:
@@ -98,35 +116,129 @@ def measure_load(
     system: SystemUnderTest, *, directory: Path, messages: int, mode: Mode, number: int
 ) -> LoadResult:
     """Run one load (`messages` to each mailbox) and return its figures."""
-    before = system.delivered()
-    os.sync()  # What others left dirty shall not be written during our window.
-    usage, disk, ours_s, busy_s = _counters(system, directory)
-    started_s = time.monotonic()
-    outcome = run_load(port=system.smtp_port, recipients=USERS, messages=messages, mode=mode)
-    await_delivered(system, before + outcome.messages)
-    delivered_s = time.monotonic() - started_s
+    os.sync()  # What is dirty before our window shall not be written inside it.
+    disk, first = disk_counters(directory), _read(system)
+    outcome = send_and_await(system, messages=messages, mode=mode)
+    delivered_s = time.monotonic() - first.at_s
     time.sleep(SETTLE_S)
-    window_s = time.monotonic() - started_s
-    usage_end, _, ours_end_s, busy_end_s = _counters(system, directory)
-    os.sync()  # The counter of the disk sees a page only when it is written.
-    disk_end = disk_counters(directory)
+    last = _read(system)
+    os.sync()  # The disk's counter sees a page only when it is written.
+    disk_bytes, disk_flushes = _disk_per_message(disk, disk_counters(directory), outcome.messages)
 
-    count = outcome.messages
-    cpu_s = usage_end.cpu_s - usage.cpu_s
-    foreign_s = (busy_end_s - busy_s) - cpu_s - (ours_end_s - ours_s)
-    counted = disk is not None and disk_end is not None
+    cpu_s = last.usage.cpu_s - first.usage.cpu_s
+    bench_s = last.bench_cpu_s - first.bench_cpu_s
+    foreign_s = last.busy_cpu_s - first.busy_cpu_s - cpu_s - bench_s
+    written_bytes = last.usage.written_bytes - first.usage.written_bytes
     return LoadResult(
         system=system.name,
         mode=mode.value,
         round=number,
-        messages=count,
-        accepted_per_s=count / outcome.accepted_s,
-        delivered_per_s=count / delivered_s,
-        cpu_ms_per_message=cpu_s * 1000 / count,
-        written_bytes_per_message=(usage_end.written_bytes - usage.written_bytes) / count,
-        disk_bytes_per_message=(
-            (disk_end.written_bytes - disk.written_bytes) / count if counted else None
-        ),
-        disk_flushes_per_message=(disk_end.flushes - disk.flushes) / count if counted else None,
-        foreign_cpu_cores=max(0.0, foreign_s / window_s),
+        messages=outcome.messages,
+        accepted_per_s=outcome.messages / outcome.accepted_s,
+        delivered_per_s=outcome.messages / delivered_s,
+        cpu_ms_per_message=cpu_s * 1000 / outcome.messages,
+        written_bytes_per_message=written_bytes / outcome.messages,
+        disk_bytes_per_message=disk_bytes,
+        disk_flushes_per_message=disk_flushes,
+        foreign_cpu_cores=max(0.0, foreign_s / (last.at_s - first.at_s)),
     )
+
+
+def _read(system: SystemUnderTest) -> Reading:
+    return Reading(process_usage(system.pids()), bench_cpu_s(), busy_cpu_s(), time.monotonic())
+
+
+def _disk_per_message(
+    first: DiskCounters | None, last: DiskCounters | None, messages: int
+) -> tuple[float | None, float | None]:
+    if first is None or last is None:
+        return None, None
+    return (
+        (last.written_bytes - first.written_bytes) / messages,
+        (last.flushes - first.flushes) / messages,
+    )
+
+
+def measure_push(system: SystemUnderTest, *, probes: int, number: int) -> PushResult:
+    """Send `probes` messages one by one to a listened-to mailbox; time each 250 → notice."""
+    latency_ms = []
+    text = b"Subject: probe\r\n\r\n" + (b"x" * 70 + b"\r\n") * (MESSAGE_BYTES // 72)
+    with (
+        system.push_listener(USERS[0]) as log,
+        smtplib.SMTP(
+            "127.0.0.1",
+            system.smtp_port,
+            local_hostname="load.example.test",
+            timeout=PROBE_MAX_S,
+        ) as client,
+    ):
+        for probe in range(WARM_UP_PROBES + probes):
+            known = log.count()
+            client.sendmail(SENDER, USERS[0], text)  # Returns when the 250 is read.
+            answered_s = time.monotonic()
+            noticed_s = log.wait_for(known, timeout_s=PROBE_MAX_S)
+            if noticed_s is None:
+                raise BenchError(f"{system.name}: no notice within {PROBE_MAX_S:.0f} s of the 250")
+            if probe >= WARM_UP_PROBES:
+                latency_ms.append((noticed_s - answered_s) * 1000)
+            time.sleep(PROBE_PAUSE_S)
+    return PushResult(system.name, number, tuple(latency_ms))
+
+
+def measure_flushes(system: SystemUnderTest, *, messages: int, mode: Mode) -> FlushResult | None:
+    """Count the flushing system calls of one load; None where strace is missing or not allowed."""
+    if not STRACE.exists():
+        return None
+    with tempfile.NamedTemporaryFile("r") as summary:
+        with _strace(system, Path(summary.name)) as attached:
+            outcome = send_and_await(system, messages=messages, mode=mode)
+            time.sleep(SETTLE_S)
+        text = summary.read()
+    return (
+        FlushResult(system.name, mode.value, outcome.messages, parse_strace(text))
+        if attached
+        else None
+    )
+
+
+@contextmanager
+def _strace(system: SystemUnderTest, summary: Path) -> Iterator[bool]:
+    """Follow every process of the system and its future children; yield whether that works."""
+    command = [
+        str(STRACE),
+        "-f",
+        "-q",
+        "-c",
+        "-o",
+        str(summary),
+        "-e",
+        f"trace={','.join(FLUSH_CALLS)}",
+    ]
+    for pid in system.pids():
+        command += ["-p", str(pid)]
+    tracer = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    time.sleep(STRACE_ATTACH_S)
+    try:
+        yield tracer.poll() is None
+    finally:
+        if tracer.poll() is None:
+            tracer.send_signal(signal.SIGINT)  # strace detaches and writes its summary.
+        try:
+            tracer.wait(timeout=STRACE_END_MAX_S)
+        except subprocess.TimeoutExpired:
+            tracer.kill()
+            tracer.wait()
+
+
+def parse_strace(summary: str) -> dict[str, int]:
+    """Return the calls by name from the table of `strace -c`."""
+    row = re.compile(
+        rf"^\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?({'|'.join(FLUSH_CALLS)})\s*$"
+    )
+    calls = {}
+    for line in summary.splitlines():
+        if found := row.match(line):
+            calls[found[2]] = int(found[1])
+    return calls

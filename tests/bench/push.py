@@ -78,7 +78,9 @@ def jmap_listener(*, port: int, user: str, password: str) -> Iterator[ArrivalLog
             thread.join()
 
 
-def _read_state_changes(websocket: ClientConnection, log: ArrivalLog, stop: threading.Event) -> None:
+def _read_state_changes(
+    websocket: ClientConnection, log: ArrivalLog, stop: threading.Event
+) -> None:
     seen: dict[str, str] = {}
     while not stop.is_set():
         try:
@@ -135,7 +137,9 @@ def _lines(connection: socket.socket) -> Iterator[bytes]:
         buffer += data
 
 
-def _command(connection: socket.socket, lines: Iterator[bytes], command: str, *, until: bytes) -> int:
+def _command(
+    connection: socket.socket, lines: Iterator[bytes], command: str, *, until: bytes
+) -> int:
     """Send `command`, read to the line that begins with `until`; return the last EXISTS or 0."""
     connection.sendall(command.encode() + b"\r\n")
     exists = 0

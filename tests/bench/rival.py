@@ -173,7 +173,9 @@ class PostfixDovecot:
 
     def version(self) -> str:
         """Return both versions."""
-        postfix = _output(["/usr/sbin/postconf", "-c", f"{self._root}/postfix", "-h", "mail_version"])
+        postfix = _output(
+            ["/usr/sbin/postconf", "-c", f"{self._root}/postfix", "-h", "mail_version"]
+        )
         dovecot = _output([str(DOVECOT), "--version"]).split()[0]
         return f"Postfix {postfix}, Dovecot {dovecot}"
 
@@ -264,7 +266,9 @@ def _free_ports(count: int) -> list[int]:
 
 def _answers(port: int) -> bool:
     try:
-        with smtplib.SMTP("127.0.0.1", port, local_hostname="load.example.test", timeout=5) as client:
+        with smtplib.SMTP(
+            "127.0.0.1", port, local_hostname="load.example.test", timeout=5
+        ) as client:
             return client.noop()[0] == 250
     except (OSError, smtplib.SMTPException):
         return False

@@ -21,7 +21,7 @@ from actors.commands import (
     ShardId,
     Shards,
 )
-from actors.credentials import Hasher, HashCost
+from actors.credentials import HashCost, Hasher
 from actors.directory import Directory
 from actors.local_ports import LocalTransport
 from actors.mailbox import Mailbox

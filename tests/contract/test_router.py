@@ -65,9 +65,7 @@ async def test_one_message_for_three_mailboxes(tmp_path: Path) -> None:
 
 async def test_many_deliveries_at_once_are_each_there_once(tmp_path: Path) -> None:
     async with house(tmp_path, "a", "b") as (built, accounts):
-        await asyncio.gather(
-            *(built.deliver(RAW + b"%d" % n, accounts[n % 2]) for n in range(300))
-        )
+        await asyncio.gather(*(built.deliver(RAW + b"%d" % n, accounts[n % 2]) for n in range(300)))
         assert [(await shown(built, account)).messages for account in accounts] == [150, 150]
 
 
@@ -251,4 +249,3 @@ async def test_search_is_exact_at_once(tmp_path: Path) -> None:
                 response = json.loads(answer.body)["methodResponses"][0]
                 assert response[0] == "Email/query", response
                 assert len(response[1]["ids"]) == number + 1
-

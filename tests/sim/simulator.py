@@ -16,9 +16,10 @@ from actors.commands import Deliver, Delivered, Done, MailboxId, RequestId
 from actors.request_ids import request_id_from
 from mail.errors import MailError, NotFound
 from mail.summary import EmailAddress, SearchText, Summary
+from storage.blobs import digest_of
 from storage.mailbox_reader import MailboxReader
 from storage.mailbox_writer import MailboxWriter
-from storage.shard import Shard, digest_of
+from storage.shard import Shard
 from tests.sim.checkers import acknowledged_problems, mailbox_problems
 from tests.sim.disk import Crashed, Disk, SimDatabase, SimHardState
 
@@ -105,7 +106,7 @@ class Simulator:
         for _ in range(self.rng.randint(0, 20)):
             await asyncio.sleep(0)
         self.now_ms += self.rng.randint(0, 50)
-        stored = [e for e in self.mail[mailbox].acknowledged.values()]
+        stored = list(self.mail[mailbox].acknowledged.values())
         if stored and self.rng.random() < 0.4:
             await self._change(shard, mailbox, self.rng.choice(stored))
         else:
@@ -129,9 +130,7 @@ class Simulator:
 
     async def _deliver(self, shard: Shard, command: Deliver) -> None:
         digest = digest_of(command.raw)
-        plan = mailbox_turns.mailbox_plan(
-            command.mailbox, mailbox_turns.deliver(command, digest)
-        )
+        plan = mailbox_turns.mailbox_plan(command.mailbox, mailbox_turns.deliver(command, digest))
         self.unanswered.append(command)
         try:
             octets = await shard.run(

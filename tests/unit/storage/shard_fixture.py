@@ -12,8 +12,9 @@ from actors import mailbox_turns
 from actors.commands import Deliver, Delivered, MailboxId
 from actors.request_ids import new_request_id
 from mail.message import parse
+from storage.blobs import digest_of
 from storage.replica_directory import ReplicaDirectory, ReplicaName
-from storage.shard import Shard, digest_of
+from storage.shard import Shard
 
 NAME = ReplicaName("a-cluster", 2, "mailbox")
 
@@ -68,9 +69,7 @@ def letter(subject: str = "hello", body: bytes | None = None, mailbox: int = 1) 
 async def deliver(shard: Shard, command: Deliver) -> Delivered:
     digest = digest_of(command.raw)
     plan = mailbox_turns.mailbox_plan(command.mailbox, mailbox_turns.deliver(command, digest))
-    octets = await shard.run(
-        command.mailbox, command.request_id, plan, blobs={digest: command.raw}
-    )
+    octets = await shard.run(command.mailbox, command.request_id, plan, blobs={digest: command.raw})
     reply = mailbox_turns.decoded(octets)
     assert isinstance(reply, Delivered)
     return reply

@@ -14,11 +14,12 @@ from actors.commands import Done
 from actors.request_ids import new_request_id, request_id_from
 from mail.errors import DiskFull, Overloaded, RequestExpired, Unavailable
 from storage import shard as shard_module
+from storage.blobs import digest_of
 from storage.mailbox_reader import MailboxReader
 from storage.mailbox_writer import MailboxWriter
 from storage.records import Damaged
 from storage.replica_directory import ReplicaDirectory, ReplicaName
-from storage.shard import REPLIES_KEPT_MS, Planned, Shard, digest_of
+from storage.shard import REPLIES_KEPT_MS, Planned, Shard
 from tests.unit.storage.shard_fixture import NAME, deliver, letter, now_ms, open_shard, opened
 
 

@@ -1,0 +1,86 @@
+"""ShardActor: one shard inside its Ray actor.
+
+A call that arrives before the shard is open waits for it. A shard that could not be opened for
+a passing reason is tried again with the next call; meanwhile calls fail as Unavailable.
+
+State       none of its own: that is the shard's (`actors/shard_host.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from actors import wire
+from actors.commands import Failed
+from actors.directory import Directory
+from actors.mailbox import Mailbox
+from actors.options import ShardOptions
+from actors.ray_ports import RayTransport, shard_name
+from actors.remote import Pulse
+from actors.shard_host import ShardHost
+
+log = structlog.get_logger()
+
+
+class ShardActor:
+    """A Mailbox or Directory that opens itself."""
+
+    def __init__(
+        self, options: ShardOptions, namespace: str, prepare: Callable[[str], None]
+    ) -> None:
+        prepare(shard_name(options.shard).replace("/", "-"))
+        self._options = options
+        self._namespace = namespace
+        self._open_now = False
+        self._starting: asyncio.Task[ShardHost] | None = None
+
+    async def pulse(self) -> Pulse:
+        """Answer at once; open the shard if it is not open."""
+        self._start()
+        return Pulse(os.getpid(), self._open_now)
+
+    async def call(self, frame: bytes) -> bytes:
+        """Answer a frame of commands with a frame of replies."""
+        try:
+            host = await asyncio.shield(self._start())
+        except Exception:
+            log.exception("shard not opened", shard=self._options.shard)
+            count = len(wire.decode_commands(frame))
+            return wire.encode([Failed("Unavailable", "the shard is not open yet")] * count)
+        return await host.handle(frame)
+
+    def _start(self) -> asyncio.Task[ShardHost]:
+        if self._starting is None or (self._starting.done() and not self._open_now):
+            self._starting = asyncio.create_task(self._open(), name="open shard")
+        return self._starting
+
+    async def _open(self) -> ShardHost:
+        # A shard is made once, ever: the mark outlives the shard's directory, so that one whose
+        # disk was wiped comes back as damaged and not as empty (R16).
+        mark = Path(f"{self._options.path}.made")
+        made = await asyncio.to_thread(mark.exists)
+        options = replace(self._options, create=self._options.create and not made)
+        cls = Directory if options.kind == "directory" else Mailbox
+        host = cls(options, RayTransport(self._namespace))
+        await host.start()
+        if options.create and not host.trouble:
+            await asyncio.to_thread(_leave_mark, mark)
+        self._open_now = True
+        log.info("shard open", shard=options.shard, kind=options.kind, trouble=host.trouble)
+        return host
+
+
+def _leave_mark(mark: Path) -> None:
+    handle = os.open(mark, os.O_WRONLY | os.O_CREAT, 0o600)
+    os.close(handle)
+    handle = os.open(mark.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
