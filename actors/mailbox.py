@@ -106,6 +106,7 @@ class Mailbox(ShardHost):
                     session_state=command.session_state,
                 )
             case GetBlob():
+                await self._ensure(command.mailbox)
                 return self._get_blob(command)
             case PutBlob():
                 return await self._put_blob(command)

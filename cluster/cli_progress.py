@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from pathlib import Path
+from typing import TextIO
 
 from rich.console import Console
 from rich.status import Status
@@ -17,6 +20,7 @@ class CliProgress:
         self._status: Status | None = None
         self._began = time.monotonic()
         self._last = ""
+        self._facts: TextIO = sys.stdout
 
     def step(self, text: str) -> None:
         """Say what is being done now."""
@@ -44,7 +48,21 @@ class CliProgress:
     def say(self, line: str) -> None:
         """Print a line of facts."""
         self.end()
-        print(line, flush=True)
+        print(line, file=self._facts, flush=True)
+
+    def divert(self, file: Path) -> None:
+        """Keep stdout for `say`: whatever else is printed there goes to `file`."""
+        sys.stdout.flush()
+        self._facts = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        os.dup2(handle, sys.stdout.fileno())
+        os.close(handle)
+
+    def restore(self) -> None:
+        """Undo `divert`."""
+        sys.stdout.flush()
+        self._facts.flush()
+        os.dup2(self._facts.fileno(), sys.stdout.fileno())
 
     @property
     def _seconds(self) -> str:

@@ -9,6 +9,7 @@ On failure  whoever was connected sees the connection end and repeats.
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import ssl
 from collections.abc import Mapping
@@ -22,7 +23,10 @@ from actors.ray_ports import RayTransport
 from actors.remote import Pulse
 from actors.router import Router
 from cluster.logs import LogFile
+from cluster.metrics import cluster_metrics, readiness
 from cluster.tls import TlsFiles
+from gateways.http.server import HttpGateway
+from gateways.http.settings import HttpSettings
 from gateways.smtp.server import SmtpGateway
 from gateways.smtp.settings import SmtpSettings
 
@@ -48,14 +52,20 @@ class GatewayOptions:
     namespace: str
     tls: TlsFiles
     log: LogFile
-    release: str = ""
+    others: tuple[str, ...] = ()  # gateways whose metrics this one shows
 
 
-class Gateway(Protocol):
-    """What a gateway actor starts and drains."""
+class Opened(Protocol):
+    """A gateway that listens."""
 
     async def drain(self, timeout_s: float) -> None:
         """Stop accepting, finish what was accepted."""
+
+    def reload(self, files: TlsFiles) -> None:
+        """Use this certificate for new connections. Raises OSError, ssl.SSLError."""
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return counters by name."""
 
 
 class GatewayActor:
@@ -64,8 +74,9 @@ class GatewayActor:
     def __init__(self, options: GatewayOptions) -> None:
         options.log(options.name.replace("/", "-"))
         self._options = options
+        self._transport = RayTransport(options.namespace)
         self._router: Router | None = None
-        self._gateway: Gateway | None = None
+        self._gateway: Opened | None = None
         self._listeners: tuple[Listener, ...] = ()
         self._starting: asyncio.Task[tuple[Listener, ...]] | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -89,6 +100,10 @@ class GatewayActor:
         """Take new states from a mailbox actor."""
         if self._router is not None:
             self._router.notified(frame)
+
+    async def metrics(self) -> Mapping[str, float]:
+        """Return the gateway's counters by name."""
+        return self._gateway.metrics() if self._gateway is not None else {}
 
     async def drain(self, timeout_s: float) -> None:
         """Finish what was accepted and listen no more."""
@@ -115,27 +130,24 @@ class GatewayActor:
         if self._drained:
             return ()
         if self._router is None:
-            self._router = Router(RayTransport(self._options.namespace), self._options.name)
+            self._router = Router(self._transport, self._options.name)
             await self._router.start()
-        tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        _load(tls, self._options.tls)
         try:
-            self._gateway, self._listeners = await self.open(self._router, tls)
+            self._gateway, self._listeners = await self.open(self._router)
         except OSError as error:
             log.error("not listening", gateway=self._options.name, error=str(error))
             raise
         if self._watching is None:
-            self._watching = asyncio.create_task(self._follow(tls), name="follow certificate")
+            follow = self._follow(self._gateway)
+            self._watching = asyncio.create_task(follow, name="follow certificate")
         log.info("listening", gateway=self._options.name, addresses=repr(self._listeners))
         return self._listeners
 
-    async def open(
-        self, router: Router, tls: ssl.SSLContext
-    ) -> tuple[Gateway, tuple[Listener, ...]]:
+    async def open(self, router: Router) -> tuple[Opened, tuple[Listener, ...]]:
         """Start the gateway. For subclasses. Raises OSError when an address is taken."""
         raise NotImplementedError
 
-    async def _follow(self, tls: ssl.SSLContext) -> None:
+    async def _follow(self, gateway: Opened) -> None:
         """Use a certificate that was renewed, for new connections."""
         seen = _stamp(self._options.tls)
         while True:
@@ -144,7 +156,7 @@ class GatewayActor:
             if now == seen:
                 continue
             try:
-                _load(tls, self._options.tls)
+                gateway.reload(self._options.tls)
             except (OSError, ssl.SSLError) as error:
                 # Half of the pair may have been written; the next look finds the other.
                 log.warning("certificate not usable", error=str(error))
@@ -160,16 +172,84 @@ class SmtpActor(GatewayActor):
         super().__init__(options)
         self._settings = settings
 
-    async def open(
-        self, router: Router, tls: ssl.SSLContext
-    ) -> tuple[Gateway, tuple[Listener, ...]]:
-        gateway = SmtpGateway(router, router, self._settings, tls)
-        host, port = await gateway.start()
-        return gateway, (Listener("smtp", host, port),)
+    async def open(self, router: Router) -> tuple[Opened, tuple[Listener, ...]]:
+        gateway = OpenedSmtp(router, self._settings, self._options.tls)
+        return gateway, (await gateway.start(),)
 
 
-def _load(tls: ssl.SSLContext, files: TlsFiles) -> None:
-    tls.load_cert_chain(files.certificate, files.key)
+class HttpActor(GatewayActor):
+    """The gateway for browsers and JMAP clients."""
+
+    def __init__(self, options: GatewayOptions, settings: HttpSettings) -> None:
+        super().__init__(options)
+        self._settings = settings
+
+    async def open(self, router: Router) -> tuple[Opened, tuple[Listener, ...]]:
+        gateway = OpenedHttp(router, self._transport, self._settings, self._options)
+        return gateway, await gateway.start()
+
+
+class OpenedSmtp:
+    """An SMTP gateway and its certificate."""
+
+    def __init__(self, router: Router, settings: SmtpSettings, files: TlsFiles) -> None:
+        self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self._tls.load_cert_chain(files.certificate, files.key)
+        self._gateway = SmtpGateway(router, router, settings, self._tls)
+
+    async def start(self) -> Listener:
+        """Listen."""
+        host, port = await self._gateway.start()
+        return Listener("smtp", host, port)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Finish what was accepted."""
+        await self._gateway.drain(timeout_s)
+
+    def reload(self, files: TlsFiles) -> None:
+        """Use this certificate for new connections."""
+        self._tls.load_cert_chain(files.certificate, files.key)
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return the counters."""
+        return self._gateway.metrics()
+
+
+class OpenedHttp:
+    """An HTTP gateway, its certificate, and what it tells of the rest of the cluster."""
+
+    def __init__(
+        self,
+        router: Router,
+        transport: RayTransport,
+        settings: HttpSettings,
+        options: GatewayOptions,
+    ) -> None:
+        self._gateway = HttpGateway(
+            router,
+            router,
+            router,
+            settings,
+            probe=functools.partial(readiness, transport),
+            tls=(options.tls.certificate, options.tls.key),
+            metrics_sources=(functools.partial(cluster_metrics, transport, options.others),),
+        )
+
+    async def start(self) -> tuple[Listener, ...]:
+        """Listen."""
+        return tuple(Listener(*found) for found in await self._gateway.start())
+
+    async def drain(self, timeout_s: float) -> None:
+        """Finish what was accepted; the gateway bounds it itself."""
+        await self._gateway.drain()
+
+    def reload(self, files: TlsFiles) -> None:
+        """Use this certificate for new connections."""
+        self._gateway.reload(files.certificate, files.key)
+
+    def metrics(self) -> Mapping[str, float]:
+        """Return nothing: it shows its own at `/metrics`."""
+        return {}
 
 
 def _stamp(files: TlsFiles) -> Mapping[Path, int]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cluster.refusal import Refused
 from cluster.settings import Settings, served_listeners, variable
@@ -18,17 +21,18 @@ class Address:
     port: int
 
 
-def reserve(settings: Settings) -> dict[str, Address]:
+def reserve(settings: Settings, before: Mapping[str, int]) -> dict[str, Address]:
     """Return the address of every listener by name; port 0 becomes a free one.
 
     The port is found here and not by the gateway, so that a gateway that was killed comes back
-    where its clients look for it. Raises Refused when an address cannot be had.
+    where its clients look for it; `before` has the ports of a node that was killed, which it
+    gets again if they are free. Raises Refused when an address cannot be had.
     """
     sockets: list[socket.socket] = []  # Open until all are known: no port is found twice.
     found = {}
     try:
         for name, listener in served_listeners(settings).items():
-            bound = _bind(name, listener.host, listener.port)
+            bound = _bind(name, listener.host, listener.port, before.get(name, 0))
             sockets.append(bound)
             found[name] = Address(listener.host, bound.getsockname()[1])
     finally:
@@ -37,7 +41,21 @@ def reserve(settings: Settings) -> dict[str, Address]:
     return found
 
 
-def _bind(name: str, host: str, port: int) -> socket.socket:
+def ports_before(run: Mapping[str, Any]) -> dict[str, int]:
+    """Return the ports by listener that run.json of a killed node names."""
+    found = {}
+    listeners = run.get("listeners")
+    for name, address in (listeners if isinstance(listeners, Mapping) else {}).items():
+        port = str(address).rpartition(":")[2]
+        if port.isdigit():
+            found[str(name)] = int(port)
+    return found
+
+
+def _bind(name: str, host: str, port: int, before: int) -> socket.socket:
+    if port == 0 and before:
+        with contextlib.suppress(Refused):
+            return _bind(name, host, before, 0)
     setting = f"setting {name}.port / {variable((name, 'port'))}"
     try:
         family, _, _, _, address = socket.getaddrinfo(

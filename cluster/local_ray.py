@@ -1,10 +1,11 @@
 """LocalRay: one Ray node on this machine, started and ended with this process.
 
-Ray's own `ray.init()` would also start an autoscaler and a log monitor, 160 MB of processes
-that have nothing to do here, so the node is made of the same parts that `ray start` uses.
+Ray's own `ray.init()` would also start an autoscaler, a log monitor and an API server, 250 MB of
+processes that have nothing to do here, so the node is made of the parts that `ray start` uses.
 Every process of it ends with ours, killed or not: GCS and raylet by the kernel, at once; workers
 when they miss the raylet, within seconds; what still lags is ended by the next start
-(`cluster/processes.py`).
+(`cluster/processes.py`). They do not hear SIGTERM: whoever signals a whole process group or
+service means us, and we need them until what was accepted is finished.
 
 State       none that survives: names and actors are made anew at each start.
 On failure  Refused at the start; later `lost` says that a part has died.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import tempfile
 import threading
 from pathlib import Path
@@ -60,6 +62,13 @@ def clear_leftovers(runtime_directory: str) -> None:
     shutil.rmtree(directory, ignore_errors=True)
 
 
+class _BareNode(Node):
+    """A head node without the API server, for which nobody asks and a start would wait."""
+
+    def start_api_server(self, **_: object) -> None:
+        """Start nothing."""
+
+
 class LocalRay:
     """The Ray node of this process."""
 
@@ -84,8 +93,9 @@ class LocalRay:
             include_log_monitor=False,  # type: ignore[arg-type]  # Ray's annotation is wrong.
             no_monitor=True,
         )
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # Inherited by all.
         try:
-            self._node = Node(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
+            self._node = _BareNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
             ray.init(
                 address=self._node.address,
                 namespace=self._place.namespace,
@@ -98,6 +108,8 @@ class LocalRay:
             self.stop()
             first_line = str(error).strip().splitlines()[:1]
             raise Refused(f"Ray did not start: {''.join(first_line)}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def lost(self) -> str | None:
         """Return the name of a part that has died, or None."""
@@ -107,17 +119,13 @@ class LocalRay:
         return None
 
     def stop(self) -> None:
-        """End every process of this Ray and remove its files."""
+        """Leave Ray, end its processes and remove its files; the actors have been drained."""
         with contextlib.suppress(Exception):
             ray.shutdown()
-        if self._node is not None:
-            with contextlib.suppress(Exception):
-                self._node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
-        end_holders(self._runtime_directory, LEFTOVERS_S)
-        shutil.rmtree(self._runtime_directory, ignore_errors=True)
+        self.abandon()
 
     def abandon(self) -> None:
-        """End what is left of a Ray that lost a part, without asking it."""
+        """End every process of this Ray, without asking it, and remove its files."""
         if self._node is not None:
             with contextlib.suppress(Exception):
                 self._node.kill_all_processes(check_alive=False, allow_graceful=False, wait=True)

@@ -79,6 +79,12 @@ class Progress(Protocol):
     def say(self, line: str) -> None:
         """Print a line of facts, for programs as well: `ready …`."""
 
+    def divert(self, file: Path) -> None:
+        """Keep stdout for `say`: whatever else is printed there goes to `file`."""
+
+    def restore(self) -> None:
+        """Undo `divert`."""
+
 
 class RayLost(Exception):
     """A part of Ray that nothing works without has died."""
@@ -105,8 +111,7 @@ def run(loaded: Loaded, *, demo: bool, progress: Progress) -> int:
         if time.monotonic() - began < STEADY_S:
             raise Refused(f"{lost} died soon after the start, see {data.logs}") from None
         progress.note(f"{lost} has died: starting again")
-        sys.stdout.flush()
-        sys.stderr.flush()
+        progress.restore()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     finally:
         data.release()
@@ -201,7 +206,8 @@ class Node:
         self._progress.step("checking the data directory")
         data.check_room()
         identity = data.identify(release())
-        if (left := data.read_run()) is not None:
+        left = data.read_run()
+        if left is not None:
             self._progress.step("clearing what an earlier start has left")
             clear_leftovers(str(left.get("runtime_directory", "")))
             data.forget_run()
@@ -211,7 +217,7 @@ class Node:
             now = datetime.datetime.now(datetime.UTC)
             files = tls.ensure(data.tls, settings.hostname, now)
         self._ca = files.ca
-        addresses = listeners.reserve(settings)
+        addresses = listeners.reserve(settings, listeners.ports_before(left or {}))
         plan = self._node_plan(identity, files, addresses)
         self._plan = plan
         return plan
@@ -249,6 +255,7 @@ class Node:
             "runtime_directory": str(directory),
         }
         self._data.write_run(self._run)
+        self._progress.divert(self._data.logs / "ray.log")  # Ray prints what befalls its workers.
         self._ray = LocalRay(plan.place, directory, self._settings.ray.object_store_bytes)
         self._ray.start()
         self._take_signals()  # Ray has put its own handlers in.

@@ -149,10 +149,10 @@ def guess(data: bytes, hint: str | None = None, *, cut: bool = False) -> tuple[s
             text = _decode_labelled(data, candidate, cut=cut)
             if text is not None:
                 return text, True
-    text = data.decode("utf_8", "replace")
-    if _damage(text) <= UTF8_DAMAGE_MAX:
-        return clean(text), False
-    candidate = _east_asian_codec(data)
+    sample = _sample(data)
+    if _damage(sample, "utf_8") <= UTF8_DAMAGE_MAX:
+        return clean(data.decode("utf_8", "replace")), False
+    candidate = _east_asian_codec(sample)
     if candidate is not None:
         strict = _strict(data, candidate, cut=cut)
         damaged = data.decode(candidate, "replace") if strict is None else strict
@@ -183,17 +183,26 @@ def _strict(data: bytes, codec: str, *, cut: bool) -> str | None:
 
 def _rescue(data: bytes, codec: str, hint: str | None, *, cut: bool) -> str:
     """Choose between a damaged reading of the label and a guess."""
-    labelled = data.decode(codec, "replace")
     if codec != "utf_8" and (text := _strict(data, "utf_8", cut=cut)) is not None:
         return text
-    if _damage(labelled) <= (UTF8_DAMAGE_MAX if codec == "utf_8" else DAMAGE_MAX):
-        return labelled
-    text, certain = guess(data, hint, cut=cut)
-    return text if certain or _damage(text) < _damage(labelled) else labelled
+    damage = _damage(_sample(data), codec)
+    if damage > (UTF8_DAMAGE_MAX if codec == "utf_8" else DAMAGE_MAX):
+        text, certain = guess(data, hint, cut=cut)
+        if certain or damage > 2 * DAMAGE_MAX:
+            return text
+    return data.decode(codec, "replace")
 
 
-def _damage(text: str) -> float:
-    """Return the share of replacement characters among the characters beyond ASCII."""
+def _sample(data: bytes) -> bytes:
+    """Return the octets from the first one beyond ASCII on, or from the start."""
+    first = _HIGH.search(data)
+    start = first.start() if first is not None else 0
+    return data[start : start + SAMPLE_BYTES_MAX]
+
+
+def _damage(sample: bytes, codec: str) -> float:
+    """Return which share of the characters beyond ASCII a codec would lose."""
+    text = sample.decode(codec, "replace")
     lost = text.count("\ufffd")
     return lost / len(_NON_ASCII.findall(text)) if lost else 0.0
 
@@ -227,12 +236,8 @@ def _to_shift_jis(run: bytes) -> bytes:
     return bytes(out)
 
 
-def _east_asian_codec(data: bytes) -> str | None:
-    """Return the codec in which the first bytes beyond ASCII look like written language."""
-    first = _HIGH.search(data)
-    if first is None:
-        return None
-    sample = data[first.start() : first.start() + SAMPLE_BYTES_MAX]
+def _east_asian_codec(sample: bytes) -> str | None:
+    """Return the codec in which the bytes look like written language."""
     high = len(_HIGH.findall(sample))
     # In EUC-like text both octets of a pair are high; a lone high octet between ASCII
     # letters is an accented letter of the West.

@@ -7,6 +7,7 @@ is read at once, everything else when it is first asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
@@ -18,8 +19,9 @@ from mail.text import PREVIEW_CHARS_MAX, collapse, html_to_text, preview
 # A million characters are a thick book; what comes later in a text is a log file or a dump,
 # and would cost more to index than it is ever worth.
 SEARCH_TEXT_CHARS_MAX = 1_000_000
-# Octets of one part read for search: four for each character, and a third more for base64.
-SEARCH_PART_BYTES_MAX = 6 * SEARCH_TEXT_CHARS_MAX
+SEARCH_PART_BYTES_MAX = 4 * SEARCH_TEXT_CHARS_MAX  # Encoded octets of one part read for it.
+SEARCH_BYTES_MAX = 2 * SEARCH_PART_BYTES_MAX  # Of all parts; markup is slow to read.
+NESTED_BYTES = 10_000  # What looking at one nested message costs, in octets of text.
 SEARCH_DEPTH_MAX = 5  # Forwarded messages within forwarded messages whose text is found.
 PREVIEW_BYTES_MAX = 65_536  # Read of a large body; markup may precede the first words.
 
@@ -33,6 +35,15 @@ _REPORT_TYPES = frozenset(
 )
 
 _T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What the search text of one message may still use; nested messages share it."""
+
+    depth: int = SEARCH_DEPTH_MAX
+    chars: int = SEARCH_TEXT_CHARS_MAX
+    bytes: int = SEARCH_BYTES_MAX
 
 
 class Message:
@@ -109,7 +120,7 @@ class Message:
     @cached_property
     def search_text(self) -> SearchText:
         """Return the decoded text by searchable field, bounded."""
-        return self._search_text(SEARCH_DEPTH_MAX)
+        return self._search_text(_Budget())
 
     @cached_property
     def _fields(self) -> dict[str, list[bytes]]:
@@ -170,7 +181,7 @@ class Message:
             for part in self._bodies[2]
         )
 
-    def _search_text(self, depth: int) -> SearchText:
+    def _search_text(self, budget: _Budget) -> SearchText:
         summary = self.summary
         recipients = (*(summary.to or ()), *(summary.cc or ()), *(summary.bcc or ()))
         names = (part.name for part in self.parts() if not part.is_multipart)
@@ -178,30 +189,33 @@ class Message:
             subject=summary.subject or "",
             from_=_join_addresses(summary.from_ or ()),
             to=_join_addresses(recipients),
-            body=self._search_body(depth),
+            body=self._search_body(budget),
             names="\n".join(name for name in names if name),
         )
 
-    def _search_body(self, depth: int) -> str:
+    def _search_body(self, budget: _Budget) -> str:
         texts: list[str] = []
-        left = SEARCH_TEXT_CHARS_MAX
         for part in self.parts():
-            if left <= 0:
+            if budget.chars <= 0 or budget.bytes <= 0:
                 break
-            text = self._searchable(part, depth)
-            if part.type == "text/html" and any(_repeats(text, other) for other in texts):
+            text = self._searchable(part, budget)
+            if part.type == "text/html" and texts and _repeats(text, texts[-1]):
                 continue
             if text:
-                texts.append(text[:left])
-                left -= len(text) + 1
+                texts.append(text[: budget.chars])
+                budget.chars -= len(text) + 1
         return "\n".join(texts)
 
-    def _searchable(self, part: Part, depth: int) -> str:
+    def _searchable(self, part: Part, budget: _Budget) -> str:
         """Return the text of one part that is worth finding, "" if there is none."""
         if part.type.startswith("text/") or part.type in _REPORT_TYPES:
-            return self._readable(part, SEARCH_PART_BYTES_MAX).strip()
-        if part.type in MESSAGE_TYPES and depth > 0:
-            nested = Message(part.decoded())._search_text(depth - 1)
+            bytes_max = min(SEARCH_PART_BYTES_MAX, budget.bytes)
+            budget.bytes -= min(part.encoded_size, bytes_max)
+            return self._readable(part, bytes_max).strip()
+        if part.type in MESSAGE_TYPES and budget.depth > 0:
+            inner = _Budget(budget.depth - 1, budget.chars, budget.bytes)
+            nested = Message(part.decoded())._search_text(inner)
+            budget.bytes = inner.bytes - NESTED_BYTES
             fields = (nested.subject, nested.from_, nested.to, nested.body, nested.names)
             return "\n".join(text for text in fields if text)
         return ""

@@ -23,6 +23,9 @@ from mail.encoded import charset_hint, decode_parameter, decode_text, parse_para
 DEPTH_MAX = 50  # Mail nests 5 deep; each level costs one search over its octets.
 PARTS_MAX = 1000  # A digest has 100; each part costs some 20 µs.
 FIELDS_MAX = 5000  # Of one header; a trace has 50.
+BROKEN_HEADER_BYTES_MAX = 1_048_576  # Looked through for fields after a line that is none.
+SEARCHED_SHARE_MAX = 8  # Octets searched for delimiters, as a multiple of the message's size,
+SEARCHED_BYTES_SPARE = 1_048_576  # with so much for small ones; mail nests 5 deep.
 BOUNDARY_BYTES_MAX = 512  # RFC 2046 §5.1.1 allows 70, senders use more.
 LOOKALIKES_MAX = 1000  # Lines that only begin like a delimiter, looked at one by one.
 TEXT_CACHE_BYTES_MAX = 1_048_576  # Decoded text up to this is kept for the next reader.
@@ -52,11 +55,12 @@ Headers = tuple[tuple[str, bytes], ...]
 class Tree:
     """What the parts of one message share: its octets and the charset it is likely to use."""
 
-    __slots__ = ("_hint", "_hint_known", "count", "raw", "root")
+    __slots__ = ("_hint", "_hint_known", "count", "raw", "root", "searched_bytes_left")
 
     def __init__(self, raw: bytes) -> None:
         self.raw = raw
         self.count = 0
+        self.searched_bytes_left = len(raw) * SEARCHED_SHARE_MAX + SEARCHED_BYTES_SPARE
         self._hint: str | None = None
         self._hint_known = False
         self.root = _build(self, 0, len(raw), depth=0, number="", in_digest=False)
@@ -315,8 +319,9 @@ def _parse_header(raw: bytes, start: int, end: int) -> tuple[Headers, int]:
 
 def _last_known_field(raw: bytes, start: int, end: int) -> int:
     """Return the offset of the last well-known field before the next blank line, or 0."""
-    blank = _BLANK_LINE.search(raw, start, end)
-    block_end = blank.start() + 1 if blank is not None else end
+    limit = min(end, start + BROKEN_HEADER_BYTES_MAX)
+    blank = _BLANK_LINE.search(raw, start, limit)
+    block_end = blank.start() + 1 if blank is not None else limit
     last = 0
     for match in _KNOWN_FIELD.finditer(raw, max(start - 1, 0), block_end):
         last = match.start() + 1
@@ -334,7 +339,8 @@ def _build(tree: Tree, start: int, end: int, *, depth: int, number: str, in_dige
     part = Part(tree, start, end, in_digest=in_digest)
     tree.count += 1
     if part.is_multipart:
-        if depth < DEPTH_MAX and tree.count < PARTS_MAX:
+        tree.searched_bytes_left -= part.encoded_size
+        if depth < DEPTH_MAX and tree.count < PARTS_MAX and tree.searched_bytes_left >= 0:
             part.subparts = _build_subparts(tree, part, depth=depth, number=number)
             if not part.subparts:
                 part.type = TEXT_PLAIN

@@ -1,10 +1,13 @@
-"""Text: what a person would read of a body, for previews and for search."""
+"""Text: what a person would read of a body, for previews and for search.
+
+Markup is cut out, not parsed: the tree that HTML prescribes for hostile markup grows with the
+square of its size, and nothing here needs a tree.
+"""
 
 from __future__ import annotations
 
+import html
 import re
-
-from selectolax.lexbor import LexborHTMLParser
 
 from mail.charset import clean
 
@@ -16,27 +19,54 @@ HTML_CHARS_MAX = 4_000_000  # Markup is up to four times its text; beyond it is 
 _BLOCK_NAMES = (
     "address article aside blockquote br caption center dd div dl dt fieldset figure footer form"
     " h1 h2 h3 h4 h5 h6 header hr li main nav ol option p pre section table tbody td tfoot th"
-    " thead title tr ul"
+    " thead tr ul"
 )
-# Both cases spelled out are three times as fast as the pattern that ignores case.
-_BLOCK_TAG = re.compile(
-    rf"<(?=/?(?:{'|'.join((_BLOCK_NAMES + ' ' + _BLOCK_NAMES.upper()).split())})[\s/>])"
+# Both cases spelled out are three times as fast as a pattern that ignores case.
+_NAMES = "|".join((_BLOCK_NAMES + " " + _BLOCK_NAMES.upper()).split())
+_BLOCK_TAG = re.compile(rf"</?(?:{_NAMES})(?:[\s/][^<>]*)?>")
+# A quoted attribute may hold a closing bracket. No branch runs past the next opening one,
+# so that a row of tags that never close takes linear time.
+_TAG = re.compile(
+    r"""<[A-Za-z/!?][^<>"']*+>|<[A-Za-z/!?](?:[^<>"']|"[^"<]*"|'[^'<]*')*+>|<[A-Za-z/!?][^<>]*>"""
 )
-_UNSEEN_TAGS = ["script", "style", "head", "template", "noframes", "object", "iframe"]
+# Elements whose content is not for reading, and comments.
+_UNSEEN = re.compile(r"<(?:!--|(script|style|title|template|noframes)(?=[\s/>]))", re.IGNORECASE)
+_UNSEEN_END = {
+    name: re.compile(rf"</{name}[^>]*>", re.IGNORECASE)
+    for name in ("script", "style", "title", "template", "noframes")
+}
 # Soft hyphens, joiners and marks that newsletters use to pad their first line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]+")
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]+")
 
 
-def html_to_text(html: str) -> str:
-    """Return the visible text of HTML, blocks on lines of their own. Never raises."""
-    if "<" not in html and "&" not in html:
-        return html
-    spaced = _BLOCK_TAG.sub("\n<", clean(html[:HTML_CHARS_MAX]))
-    tree = LexborHTMLParser(spaced)
-    tree.strip_tags(_UNSEEN_TAGS)
-    root = tree.body or tree.root
-    return "" if root is None else clean(root.text(deep=True, separator=""))
+def html_to_text(markup: str) -> str:
+    """Return the text that HTML shows, blocks on lines of their own. Never raises."""
+    markup = _drop_unseen(markup[:HTML_CHARS_MAX])
+    if "<" in markup:
+        markup = _TAG.sub("", _BLOCK_TAG.sub("\n", markup))
+    if "&" in markup:
+        markup = clean(html.unescape(markup))
+    return markup
+
+
+def _drop_unseen(markup: str) -> str:
+    """Return markup without comments, scripts and styles; one that never ends goes to the end."""
+    out: list[str] = []
+    pos = 0
+    while (start := _UNSEEN.search(markup, pos)) is not None:
+        out.append(markup[pos : start.start()])
+        if start[1] is None:
+            # HTML: `<!-->` and `<!--->` are comments, too.
+            end = markup.find("-->", start.end() - 2)
+            pos = end + 3 if end >= 0 else len(markup)
+        else:
+            closing = _UNSEEN_END[start[1].lower()].search(markup, start.end())
+            pos = closing.end() if closing is not None else len(markup)
+    if not pos:
+        return markup
+    out.append(markup[pos:])
+    return "".join(out)
 
 
 def collapse(text: str) -> str:

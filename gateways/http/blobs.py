@@ -31,7 +31,9 @@ _NAME = r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}"
 _MEDIA_TYPE = re.compile(rf"({_NAME}/{_NAME})(?:\s*;\s*charset=\"?([A-Za-z0-9_.:-]{{1,40}})\"?)?")
 _BLOB_ID = re.compile(r"[A-Za-z0-9_-]{1,255}")  # RFC 8620 §1.2
 _ATTR_CHARS = "!#$&+-.^_`|~"  # RFC 8187 §3.2.1, beside letters and digits
-_UNSAFE_IN_NAME = re.compile(r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u200b-\u200f\u2028-\u202e\u2066-\u2069]')
+_UNSAFE_IN_NAME = re.compile(
+    r'[\x00-\x1f\x7f-\x9f/\\:*?"<>|\u200b-\u200f\u2028-\u202e\u2066-\u2069]'
+)
 
 
 async def upload_response(request: Request, context: Context, account: Account) -> Response:

@@ -35,6 +35,7 @@ class Context:
     bodies: BodyBudget
     requests: AtOnce
     uploads: AtOnce
+    event_sources: AtOnce
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     websockets: set[WebSocketSession] = field(default_factory=set)
     https_port: int | None = None  # the one we listen on, known once we do

@@ -13,6 +13,7 @@ State  soft and bounded; lost on restart, which costs an attacker one restart's 
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
@@ -38,7 +39,8 @@ class Failures:
 
     def count_at(self, now_s: float) -> float:
         """Return what is left of the count."""
-        return self.count * 0.5 ** (max(0.0, now_s - self.at_s) / HALF_LIFE_S)
+        half_lives = max(0.0, now_s - self.at_s) / HALF_LIFE_S
+        return self.count * math.exp2(-half_lives)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +119,8 @@ class FailureDelays:
         by_name = self._count(("name", attempt.name), now_s)
         while len(self._failures) > ENTRIES_MAX:
             self._failures.popitem(last=False)
-        exponent = min(max(by_network, by_name), 32.0) - 1.0  # 2 ** 1024 would be no float
-        return float(min(DELAY_S_MAX, FIRST_DELAY_S * 2.0**exponent))
+        exponent = min(max(by_network, by_name), 32.0) - 1.0  # exp2(1024) would be no float
+        return min(DELAY_S_MAX, FIRST_DELAY_S * math.exp2(exponent))
 
     def _count(self, key: tuple[str, str], now_s: float) -> float:
         failures = self._failures.get(key)

@@ -10,7 +10,7 @@ On failure  subscribing is repeated until the mailbox can be reached; the client
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 import structlog
 
@@ -46,31 +46,27 @@ class Slot:
         return state
 
 
-class PushChannel:
-    """One client's view of one mailbox's states."""
-
-    def __init__(self, context: Context, account: Account) -> None:
-        self._context = context
-        self._account = account
-
-    async def changes(self, state: PushState) -> AsyncIterator[Change]:
-        """Yield what the client is to be told, until closed."""
-        slot = Slot()
-        unsubscribe = await self._subscribe(slot)
-        try:
-            while True:
-                change = state.next(await slot.take())
-                if change is not None:
-                    yield change
-        finally:
-            unsubscribe()
-
-    async def _subscribe(self, slot: Slot) -> Callable[[], None]:
-        delay_s = RETRY_FIRST_S
+async def push_changes(
+    context: Context, account: Account, state: PushState
+) -> AsyncGenerator[Change, None]:
+    """Yield what a client of `account` is to be told, until closed (use `aclosing`)."""
+    slot = Slot()
+    unsubscribe = await _subscribe(context, account, slot)
+    try:
         while True:
-            try:
-                return await self._context.push.subscribe(self._account, slot.put)
-            except MailError as error:
-                log.warning("push not available", error=type(error).__name__)
-            await self._context.clock.sleep(delay_s)
-            delay_s = min(2 * delay_s, RETRY_S_MAX)
+            change = state.next(await slot.take())
+            if change is not None:
+                yield change
+    finally:
+        unsubscribe()
+
+
+async def _subscribe(context: Context, account: Account, slot: Slot) -> Callable[[], None]:
+    delay_s = RETRY_FIRST_S
+    while True:
+        try:
+            return await context.push.subscribe(account, slot.put)
+        except MailError as error:
+            log.warning("push not available", error=type(error).__name__)
+        await context.clock.sleep(delay_s)
+        delay_s = min(2 * delay_s, RETRY_S_MAX)

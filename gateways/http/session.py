@@ -74,7 +74,9 @@ def session_object(account: Account, settings: HttpSettings, base_url: str) -> d
         },
         **_account_parts(account, settings),
         "apiUrl": f"{base_url}/jmap/api",
-        "downloadUrl": f"{base_url}/jmap/download/{{accountId}}/{{blobId}}/{{name}}?accept={{type}}",
+        "downloadUrl": (
+            f"{base_url}/jmap/download/{{accountId}}/{{blobId}}/{{name}}?accept={{type}}"
+        ),
         "uploadUrl": f"{base_url}/jmap/upload/{{accountId}}/",
         "eventSourceUrl": (
             f"{base_url}/jmap/eventsource?types={{types}}&closeafter={{closeafter}}&ping={{ping}}"

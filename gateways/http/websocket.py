@@ -12,6 +12,7 @@ On failure  a request that fails gets a RequestError; the connection goes on.
 from __future__ import annotations
 
 import asyncio
+from contextlib import aclosing
 
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -22,7 +23,7 @@ from gateways.http.context import Context
 from gateways.http.ids import make_account_id
 from gateways.http.origin import require_own_origin
 from gateways.http.problem import Problem, limit_problem, problem_of, unavailable_problem
-from gateways.http.push_channel import PushChannel
+from gateways.http.push_channel import push_changes
 from gateways.http.push_state import Change, PushState
 from gateways.http.signin import sign_in
 
@@ -47,6 +48,7 @@ async def serve_websocket(websocket: WebSocket, context: Context) -> None:
         await session.run()
     finally:
         context.websockets.discard(session)
+        session.closed.set()
         context.metrics.websockets_open.dec()
 
 
@@ -71,6 +73,7 @@ class WebSocketSession:
 
     def __init__(self, websocket: WebSocket, context: Context, account: Account) -> None:
         self.account = account
+        self.closed = asyncio.Event()
         self._websocket = websocket
         self._context = context
         self._account_id = make_account_id(account.mailbox)
@@ -154,10 +157,10 @@ class WebSocketSession:
 
     async def _push(self, state: PushState) -> None:
         """Send StateChanges until cancelled."""
-        channel = PushChannel(self._context, self.account)
-        async for change in channel.changes(state):
-            await self._send(self._state_change(change))
-            self._context.metrics.pushes.labels("websocket").inc()
+        async with aclosing(push_changes(self._context, self.account, state)) as changes:
+            async for change in changes:
+                await self._send(self._state_change(change))
+                self._context.metrics.pushes.labels("websocket").inc()
 
     def _state_change(self, change: Change) -> str:
         return protocol.state_change_message(self._account_id, change.states, change.push_state)
