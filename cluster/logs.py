@@ -6,6 +6,7 @@ here by the name of its field, whoever logs it; texts of errors never hold it (`
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import logging.handlers
 from collections.abc import Mapping, MutableMapping
@@ -22,6 +23,8 @@ PRIVATE = frozenset({
     "authorization", "body", "cookie", "credential", "message", "password", "preview", "raw",
     "secret", "subject", "token",
 })  # fmt: skip
+NOISE = ("_ray_timestamp_ns", "color_message")  # Of Ray and uvicorn, in every event.
+QUIET = ("mail.log", "uvicorn", "asyncio")  # aiosmtpd and others, who log each connection.
 DROPPED = "dropped"
 
 
@@ -39,7 +42,9 @@ class LogFile:
 
 def configure(file: Path, level: str) -> None:
     """Send structlog's and the standard library's events of this process to `file` as JSON."""
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):  # A full disk stops nothing but the log.
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    logging.raiseExceptions = False
     handler = logging.handlers.RotatingFileHandler(
         file, maxBytes=FILE_BYTES_MAX, backupCount=FILES_KEPT, encoding="utf-8", delay=True
     )
@@ -62,6 +67,8 @@ def configure(file: Path, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -77,6 +84,8 @@ def drop_private(
     logger: object, method: str, event: MutableMapping[str, Any]
 ) -> MutableMapping[str, Any]:
     """Replace private fields, at any depth, and cut long values. A processor of structlog."""
+    for name in NOISE:
+        event.pop(name, None)
     for name in list(event):
         event[name] = _clean(name, event[name])
     return event

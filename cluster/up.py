@@ -42,7 +42,7 @@ from cluster.administration import Administration
 from cluster.control import Control
 from cluster.data_directory import ClusterIdentity, DataDirectory
 from cluster.gateway_actors import Listener
-from cluster.gateways import gateway_plans
+from cluster.gateways import DRAIN_S, gateway_plans
 from cluster.local_ray import LocalRay, clear_leftovers, make_runtime_directory
 from cluster.placement import SUPERVISOR, NodePlan
 from cluster.refusal import EXIT_FAILED, Refused
@@ -55,7 +55,7 @@ log = structlog.get_logger()
 
 DEMO_ACCOUNTS = ("alice@example.test", "bob@example.test")
 START_S_MAX = 120.0  # One actor; a machine under load starts two a second.
-GATEWAY_DRAIN_S = 15.0
+DRAIN_GRACE_S = 5.0  # For a gateway's answer, after the connections were cut off.
 SHARD_DRAIN_S = 15.0
 STOP_S_MAX = 60.0  # The two above, one after the other, and Ray's own end.
 BEAT_S = 1.0
@@ -138,6 +138,7 @@ class Node:
 
     async def live(self) -> None:
         """Start, serve, stop. Raises Refused when it cannot start, RayLost."""
+        logs.configure(self._data.logs / "up.log", self._settings.log.level)
         self._take_signals()
         try:
             serving = asyncio.create_task(self._serve(), name="serve")
@@ -175,7 +176,6 @@ class Node:
     async def _serve(self) -> None:
         began = time.monotonic()
         plan = self._prepare()
-        logs.configure(self._data.logs / "up.log", self._settings.log.level)
         log.info("starting", release=plan.release, cluster=plan.cluster_id)
         transport = self._start_ray(plan)
         status = ClusterStatus(plan, transport, self._data)
@@ -238,9 +238,7 @@ class Node:
             release=identity.release,
             shards=self._data.shards,
             log=log_files,
-            gateways=gateway_plans(
-                settings, addresses, files, log_files, place.namespace, identity.release
-            ),
+            gateways=gateway_plans(settings, addresses, files, log_files, place.namespace),
             mailbox_actors_per_node=settings.mailbox_actors_per_node,
             disk_floor_bytes=settings.disk_floor_bytes,
         )
@@ -342,7 +340,6 @@ class Node:
 
     async def _end(self) -> None:
         """Drain in order: who starts things, who accepts, who keeps; then Ray and the files."""
-        self._progress.step("stopping")
         transport, plan = self._transport, self._plan
         if transport is not None and plan is not None:
             await self._hurried(self._drain(plan, transport))
@@ -372,7 +369,7 @@ class Node:
             *(
                 _tried(
                     lambda name=name: transport.ask(  # type: ignore[misc]
-                        name, "drain", GATEWAY_DRAIN_S, timeout_s=GATEWAY_DRAIN_S + 2
+                        name, "drain", DRAIN_S, timeout_s=DRAIN_S + DRAIN_GRACE_S
                     )
                 )
                 for name in plan.gateway_names

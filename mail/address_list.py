@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from mail.charset import clean
 from mail.encoded import decode_text
 from mail.summary import EmailAddress
 
@@ -229,6 +230,7 @@ def parse_address_list(text: str) -> tuple[EmailAddressGroup, ...]:
 
     Raw octets are decoded already, encoded-words are not. Never raises.
     """
+    text = clean(text)
     if len(text) <= _SIMPLE_CHARS_MAX and (simple := _SIMPLE.fullmatch(text)) is not None:
         name = simple[1] or simple[2]
         if name and "=?" in name:

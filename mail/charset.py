@@ -152,7 +152,7 @@ def guess(data: bytes, hint: str | None = None, *, cut: bool = False) -> tuple[s
     sample = _sample(data)
     if _damage(sample, "utf_8") <= UTF8_DAMAGE_MAX:
         return clean(data.decode("utf_8", "replace")), False
-    candidate = _east_asian_codec(sample)
+    candidate = _east_asian_codec(sample, cut=cut)
     if candidate is not None:
         strict = _strict(data, candidate, cut=cut)
         damaged = data.decode(candidate, "replace") if strict is None else strict
@@ -236,7 +236,7 @@ def _to_shift_jis(run: bytes) -> bytes:
     return bytes(out)
 
 
-def _east_asian_codec(sample: bytes) -> str | None:
+def _east_asian_codec(sample: bytes, *, cut: bool) -> str | None:
     """Return the codec in which the bytes look like written language."""
     high = len(_HIGH.findall(sample))
     # In EUC-like text both octets of a pair are high; a lone high octet between ASCII
@@ -248,7 +248,7 @@ def _east_asian_codec(sample: bytes) -> str | None:
         ("gb18030", _HAN, 0.6, 0.9),
         ("cp950", _HAN, 0.7, 0.65),
     ):
-        text = _strict(sample, codec, cut=True)
+        text = _strict(sample, codec, cut=cut or len(sample) == SAMPLE_BYTES_MAX)
         if not text:
             continue
         beyond = len(_NON_ASCII.findall(text))

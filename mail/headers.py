@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from mail.address_list import EmailAddressGroup, parse_address_list
-from mail.charset import clean, decode
+from mail.charset import decode
 from mail.dates import to_rfc3339
 from mail.encoded import decode_text, unfold
 from mail.summary import EmailAddress
@@ -48,7 +48,7 @@ def as_grouped_addresses(value: bytes, hint: str | None = None) -> tuple[EmailAd
     # The charset goes first: in Shift_JIS and ISO-2022 a comma or a quote may be half a letter.
     plain = value.isascii() and b"\x1b" not in value
     text = value.decode("ascii") if plain else decode(value, None, hint=hint)[0]
-    return parse_address_list(clean(text))
+    return parse_address_list(text)
 
 
 def as_message_ids(value: bytes) -> tuple[str, ...] | None:

@@ -45,7 +45,7 @@ _BLANK_LINE = re.compile(rb"\n\r?\n")
 _TOKEN = r"""[!#$%&'*+.0-9A-Z^_`a-z{|}~-]+"""
 _TYPE = re.compile(f"{_TOKEN}/{_TOKEN}")
 _DELIMITER_TAIL = re.compile(rb"(--)?[ \t]*+(?:\r?\n|\Z)")
-_GUESSED_BOUNDARY = re.compile(rb"(?:\A|\n)--([0-9A-Za-z'()+_,./:=?-]{4,200})[ \t]*\r?\n")
+_GUESSED_BOUNDARY = re.compile(rb"(?:\A|\n)--([0-9A-Za-z'()+_,./:=?-]{4,200}+)(?<!--)[ \t]*\r?\n")
 _META_CHARSET = re.compile(rb"""<meta[^>]{0,200}charset\s*=\s*["']?\s*([\w.:-]{1,64})""", re.I)
 _ANGLED = re.compile(r"<([^<>]*)>")
 
@@ -305,7 +305,7 @@ def _parse_header(raw: bytes, start: int, end: int) -> tuple[Headers, int]:
             last_known = _last_known_field(raw, pos, end)
         line_end = raw.find(b"\n", pos, end)
         is_envelope = not fields and raw.startswith((b"From ", b">From "), pos, end)
-        if line_end < 0 or (not is_envelope and pos > last_known):
+        if line_end < 0 or (not is_envelope and pos >= last_known):
             return tuple(fields), pos
         if not is_envelope and line_end < last_known:
             pos = _next_field(raw, line_end, last_known)

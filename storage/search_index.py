@@ -63,10 +63,11 @@ SCHEMA = f"heliograph search index 1, Unicode {unicodedata.unidata_version}\n"
 # Tantivy's least for a thread; it only bounds a segment before it is written. Measured:
 # 50 MB index no faster.
 WRITER_HEAP_BYTES = 15_000_000
-# Up to so many last words of a phrase, one query for each is cheaper than a regex.
-EXPANSIONS_FEW_MAX = 32
+# Up to so many last words of a phrase are looked for one by one, which is quicker than all
+# by a regex but takes some 5 KB each.
+LAST_WORDS_MAX = 4096
 # Tantivy refuses a regex phrase of more terms, the words before the last included.
-EXPANSIONS_MAX = 1 << 14
+REGEX_TERMS_MAX = 1 << 14
 VERIFY_CHUNK_BYTES = 1 << 20
 
 _WRITER_LOCK = ".tantivy-writer.lock"
@@ -193,7 +194,7 @@ class SearchIndex:
             return None
         with _failing("search"):
             searcher = self._searcher  # one snapshot for all of it
-            queries = _Queries(self._schema, searcher, fields)
+            queries = _Queries(self._schema, searcher, fields, self._of_mailbox(mailbox))
             every = [(Occur.Must, queries.of(term)) for term in dict.fromkeys(terms)]
             return self._emails(searcher, mailbox, Query.boolean_query(every))
 
@@ -254,11 +255,17 @@ class SearchIndex:
 
 
 class _Queries:
-    """Tantivy's form of our terms, over some fields of one snapshot."""
+    """Tantivy's form of our terms, over some fields of one snapshot.
 
-    def __init__(self, schema: Schema, searcher: Searcher, fields: Collection[Field]) -> None:
+    They find what they find in every mailbox; `mine` only saves work.
+    """
+
+    def __init__(
+        self, schema: Schema, searcher: Searcher, fields: Collection[Field], mine: Query
+    ) -> None:
         self._schema = schema
         self._searcher = searcher
+        self._mine = mine
         self._words = [_words_field(field) for field in fields]
         self._grams = [_grams_field(field) for field in fields]
 
@@ -293,22 +300,26 @@ class _Queries:
     def _phrase_prefix(self, name: str, tokens: Sequence[str]) -> Query:
         """Return the query for a phrase whose last word is only begun.
 
-        Tantivy's own stops after 50 words with that beginning and its regex phrase refuses
-        more than 2^14; therefore the words are looked up, and very many are split by the
-        next character.
+        Tantivy's own gives up silently after 50 words with that beginning. Therefore the
+        last words that the mailbox has beside the first ones are looked up; if they are too
+        many, a regex takes them all, split by their next character where it must be.
         """
         *head, prefix = tokens
         if not head:
             return self._prefix(name, prefix)
-        lasts = [last for last, _ in self._searcher.terms_with_prefix(name, prefix)]
-        if len(lasts) <= EXPANSIONS_FEW_MAX:
-            return _any(self._phrase(name, [*head, last]) for last in lasts)
-        if len(head) + len(lasts) <= EXPANSIONS_MAX:
+        beside = Query.boolean_query(
+            [(Occur.Must, self._mine), (Occur.Must, self._phrase(name, head))]
+        )
+        lasts = self._searcher.terms_with_prefix(name, prefix, filter_query=beside)
+        if len(lasts) <= LAST_WORDS_MAX:
+            return _any(self._phrase(name, [*head, last]) for last, _ in lasts)
+        lasts = self._searcher.terms_with_prefix(name, prefix)  # as the regex will see them
+        if len(head) + len(lasts) <= REGEX_TERMS_MAX:
             patterns: list[str | tuple[int, str]] = [re.escape(word) for word in tokens]
             patterns[-1] = f"{patterns[-1]}.*"
             return Query.regex_phrase_query(self._schema, name, patterns)
-        longer = {last[: len(prefix) + 1] for last in lasts if last != prefix}
-        branches = [self._phrase_prefix(name, [*head, next_]) for next_ in sorted(longer)]
+        longer = sorted({last[: len(prefix) + 1] for last, _ in lasts if last != prefix})
+        branches = [self._phrase_prefix(name, [*head, begun]) for begun in longer]
         return _any([self._phrase(name, tokens), *branches])
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from actors.jmap.limits import BODY_TEXT_BYTES_MAX
+from actors.jmap.limits import ANSWER_BYTES_MAX
 from actors.jmap.problems import MethodError
 from storage.mailbox_reader import Blobs, MailboxReader
 from storage.mailbox_writer import MailboxWriter
@@ -55,13 +55,13 @@ class MailboxAccess(Protocol):
 class Budget:
     """What is left of the limits that hold for a whole request."""
 
-    body_text_bytes: int = BODY_TEXT_BYTES_MAX
+    answer_bytes: int = ANSWER_BYTES_MAX
 
-    def take_body_text(self, size_bytes: int) -> None:
-        """Account for body text that goes into the answer. Raises requestTooLarge."""
-        self.body_text_bytes -= size_bytes
-        if self.body_text_bytes < 0:
-            raise MethodError("requestTooLarge", "the bodies are too large for one answer")
+    def take(self, size_bytes: int) -> None:
+        """Account for an object that goes into the answer. Raises requestTooLarge."""
+        self.answer_bytes -= size_bytes
+        if self.answer_bytes < 0:
+            raise MethodError("requestTooLarge", "the objects are too large for one answer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from actors.jmap.context import Budget
 from actors.jmap.email_headers import HeaderProperty, headers_json, parse_header_property
 from actors.jmap.ids import blob_id_of
 from actors.jmap.problems import invalid
@@ -111,8 +110,8 @@ class BodyValues:
     all: bool
     bytes_max: int  # octets of UTF-8; 0 for no limit
 
-    def of(self, message: Message, budget: Budget) -> dict[str, object]:
-        """Return EmailBodyValue objects by part id. Raises requestTooLarge."""
+    def of(self, message: Message) -> dict[str, object]:
+        """Return EmailBodyValue objects by part id."""
         parts: dict[str, Part] = {}
         if self.all:
             self._add(parts, message.root.walk())
@@ -120,16 +119,15 @@ class BodyValues:
             self._add(parts, message.text_body)
         if self.html:
             self._add(parts, message.html_body)
-        return {part_id: self._value(part, budget) for part_id, part in parts.items()}
+        return {part_id: self._value(part) for part_id, part in parts.items()}
 
     def _add(self, parts: dict[str, Part], more: Iterable[Part]) -> None:
         for part in more:
             if part.part_id is not None and part.type.startswith("text/"):
                 parts[part.part_id] = part
 
-    def _value(self, part: Part, budget: Budget) -> dict[str, object]:
+    def _value(self, part: Part) -> dict[str, object]:
         text, problem, truncated = self._text(part)
-        budget.take_body_text(len(text) if text.isascii() else len(text.encode()))
         return {"value": text, "isEncodingProblem": problem, "isTruncated": truncated}
 
     def _text(self, part: Part) -> tuple[str, bool, bool]:

@@ -14,6 +14,7 @@ from actors.jmap.arguments import check_unsigned, check_utc_date, is_strings
 from actors.jmap.context import MailboxAccess
 from actors.jmap.email_rows import Row
 from actors.jmap.ids import parse_folder_id
+from actors.jmap.limits import FILTER_TEXTS_MAX
 from actors.jmap.problems import MethodError, invalid
 from actors.jmap.query import Condition, Operator, Where, conjuncts, leaves
 from mail import headers
@@ -114,10 +115,12 @@ class HeaderHas:
 
 
 async def look_up_text(wanted: Operator, access: MailboxAccess) -> None:
-    """Ask the index for all text conditions of a filter."""
-    for leaf in leaves(wanted):
-        if isinstance(leaf, Found):
-            await leaf.look_up(access)
+    """Ask the index for all text conditions of a filter. Raises unsupportedFilter."""
+    texts = [leaf for leaf in leaves(wanted) if isinstance(leaf, Found)]
+    if len(texts) > FILTER_TEXTS_MAX:
+        raise MethodError("unsupportedFilter", "the filter has too many text conditions")
+    for text in texts:
+        await text.look_up(access)
 
 
 def candidates(wanted: Operator) -> set[int] | None:

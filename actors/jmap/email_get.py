@@ -39,7 +39,7 @@ async def email_get(context: Context, arguments: Arguments) -> Mapping[str, obje
         if email is None or now is None:
             get.not_found.append(email_id)
         else:
-            get.found.append(properties.of(email, now, context.access.blobs, context.budget))
+            get.add(context, properties.of(email, now, context.access.blobs))
         if done % step == 0:
             await pause()
     return get.response(context, state)

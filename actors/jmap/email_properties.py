@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from actors.jmap.context import Budget
 from actors.jmap.email_body import BodyValues, PartProperties, Source
 from actors.jmap.email_headers import (
     HeaderProperty,
@@ -89,10 +88,8 @@ class EmailProperties:
         """Say whether the octets of the message are needed."""
         return bool(self.from_header or self.headers or self.from_body)
 
-    def of(
-        self, email: EmailRecord, state: EmailState, blobs: Blobs, budget: Budget
-    ) -> dict[str, object]:
-        """Return an Email object. Raises requestTooLarge."""
+    def of(self, email: EmailRecord, state: EmailState, blobs: Blobs) -> dict[str, object]:
+        """Return an Email object."""
         value = {name: make(email, state) for name, make in self.from_record}
         if not self.reads_message:
             return value
@@ -106,16 +103,16 @@ class EmailProperties:
             value[name] = header.value(message.root.headers, message.charset_hint)
         source = Source(message, email.digest)
         for name in self.from_body:
-            value[name] = self._body(name, source, budget)
+            value[name] = self._body(name, source)
         return value
 
-    def _body(self, name: str, source: Source, budget: Budget) -> object:
+    def _body(self, name: str, source: Source) -> object:
         message: Message = source.message
         match name:
             case "bodyStructure":
                 return self.part_properties.tree(source, message.root)
             case "bodyValues":
-                return self.body_values.of(message, budget)
+                return self.body_values.of(message)
             case "textBody":
                 return self.part_properties.parts(source, message.text_body)
             case "htmlBody":

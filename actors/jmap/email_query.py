@@ -10,11 +10,17 @@ from collections.abc import Iterable, Mapping
 
 from actors.jmap.arguments import Arguments
 from actors.jmap.context import Context, pause
-from actors.jmap.email_filter import InFolder, candidates, look_up_text, parse_condition
+from actors.jmap.email_filter import (
+    MESSAGE,
+    InFolder,
+    candidates,
+    look_up_text,
+    parse_condition,
+)
 from actors.jmap.email_rows import Row, Rows
 from actors.jmap.email_sort import is_by_arrival, parse_email_sort, sort_rows
 from actors.jmap.ids import email_id_of, parse_email_id
-from actors.jmap.limits import ROWS_PER_STEP
+from actors.jmap.limits import MESSAGES_PER_STEP, ROWS_PER_STEP
 from actors.jmap.query import (
     Operator,
     Results,
@@ -72,12 +78,17 @@ def _source(rows: Rows, wanted: Operator, *, newest_first: bool) -> Iterable[Row
     return rows.listed(newest_first=newest_first)
 
 
+def _step(wanted: Operator) -> int:
+    return ROWS_PER_STEP if wanted.cost < MESSAGE else MESSAGES_PER_STEP
+
+
 async def _matching(source: Iterable[Row], wanted: Operator) -> list[Row]:
     found = []
-    for looked_at, row in enumerate(source):
+    step = _step(wanted)
+    for looked_at, row in enumerate(source, 1):
         if wanted.matches(row):
             found.append(row)
-        if looked_at % ROWS_PER_STEP == 0:
+        if looked_at % step == 0:
             await pause()
     return found
 
@@ -92,10 +103,11 @@ async def _fill(
 ) -> None:
     """Put matching emails into the results until the rest does not matter."""
     threads: set[int] = set()
+    step = ROWS_PER_STEP if wanted is None else _step(wanted)
     if results.complete and not to_the_end:
         return
     for looked_at, row in enumerate(source, 1):
-        if looked_at % ROWS_PER_STEP == 0:
+        if looked_at % step == 0:
             await pause()
         if wanted is not None and not wanted.matches(row):
             continue

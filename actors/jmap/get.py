@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import msgspec
 
 from actors.jmap.arguments import Arguments
 from actors.jmap.context import Context
@@ -18,8 +20,17 @@ class Get:
 
     ids: list[str] | None  # None for all objects; every id once
     properties: list[str] | None  # None for the default
-    found: list[dict[str, object]] = field(default_factory=list)
+    found: list[msgspec.Raw] = field(default_factory=list)  # JSON
     not_found: list[str] = field(default_factory=list)
+
+    def add(self, context: Context, found: Mapping[str, object]) -> None:
+        """Add an object. Raises requestTooLarge when the answer becomes too large.
+
+        It is written as JSON at once, so that only one at a time is held in both forms.
+        """
+        octets = msgspec.json.encode(found)
+        context.budget.take(len(octets))
+        self.found.append(msgspec.Raw(octets))
 
     def response(self, context: Context, state: str) -> dict[str, object]:
         """Return the response; `state` was read before the objects were."""

@@ -25,6 +25,8 @@ CHANGES_MAX = 5000
 # People nest three deep; each level costs a stack frame for every email looked at.
 FILTER_DEPTH_MAX = 16
 FILTER_CONDITIONS_MAX = 200
+# Each is a search of its own, of milliseconds.
+FILTER_TEXTS_MAX = 16
 SORT_PROPERTIES_MAX = 16
 # Properties of one call; each is computed for every object.
 PROPERTIES_MAX = 200
@@ -33,14 +35,17 @@ PROPERTIES_MAX = 200
 # sixteen echoes, each naming the one before many times, would grow without measure.
 REFERENCED_BYTES_MAX = 8 << 20
 REFERENCE_TOKENS_MAX = 32
-# Octets of body text in one answer: a request is one call between actors, held in memory.
-BODY_TEXT_BYTES_MAX = 48 << 20
+# Octets of objects in one answer: it is one reply between actors, held in memory. A mailing
+# list's headers, and bodies that nobody truncates, make a few hundred emails that large.
+ANSWER_BYTES_MAX = 48 << 20
 
 # Folders of one email; `maxMailboxesPerEmail` of the session (RFC 8621 §1.3.1).
 FOLDERS_PER_EMAIL_MAX = 100
 
-# Rows that a long walk looks at before it lets others have the loop: about 2 ms.
+# Rows that a long walk looks at before it lets others have the loop: some 2 ms; and where
+# each row is a message to read.
 ROWS_PER_STEP = 500
+MESSAGES_PER_STEP = 20
 
 COLLATION_ASCII = "i;ascii-casemap"  # RFC 4790 §9.2
 COLLATION_UNICODE = "i;unicode-casemap"  # RFC 5051 §2

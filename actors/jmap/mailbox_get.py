@@ -70,5 +70,5 @@ async def mailbox_get(context: Context, arguments: Arguments) -> Mapping[str, ob
             get.not_found.append(folder_id)
             continue
         folder = Folder(number, record, reader.counters(number))
-        get.found.append({name: PROPERTIES[name](folder) for name in properties})
+        get.add(context, {name: PROPERTIES[name](folder) for name in properties})
     return get.response(context, state)

@@ -30,7 +30,7 @@ async def thread_get(context: Context, arguments: Arguments) -> Mapping[str, obj
             get.not_found.append(thread_id)
             continue
         thread = {"id": thread_id, "emailIds": emails}
-        get.found.append({name: thread[name] for name in properties})
+        get.add(context, {name: thread[name] for name in properties})
         emails_read += len(emails)
         if emails_read > ROWS_PER_STEP:
             emails_read = 0

@@ -34,7 +34,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """HTTP/1.1 with a bound on everything."""
 
     _wants_head = True  # no complete head has come since the last request ended
-    _began_now = False  # the message began in the octets being parsed
+    _counts_all = True  # the octets being parsed are of one head alone
     _head_bytes = 0  # in earlier octets
     _fields_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
@@ -52,11 +52,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._began_now = False
+        self._counts_all = True
         super().data_received(data)
         if not self._wants_head or self.transport.is_closing():
             return
-        self._head_bytes += 0 if self._began_now else len(data)
+        self._head_bytes += len(data) if self._counts_all else 0
         if self._head_bytes > HEAD_BYTES_MAX:
             self.send_400_response("The request head is too large.")
         elif self._head_timer is None and self._is_idle():
@@ -64,7 +64,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._began_now = True
+        self._counts_all = False
         self._head_bytes = 0
         self._fields_bytes = 0
 
@@ -93,6 +93,8 @@ class BoundedHttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._wants_head = True
+        self._counts_all = False
+        self._head_bytes = 0
         if self._linger_timer is not None:
             self._linger_timer.cancel()
             self._linger_timer = None

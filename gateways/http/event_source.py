@@ -41,15 +41,17 @@ class Wish:
 def parse_wish(query: QueryParams) -> Wish:
     """Return the parameters of the URL. Raises Problem 400."""
     types = query.get("types", "*")
-    names = frozenset(types.split(","))
+    names = types.split(",")
     close_after = query.get("closeafter", "no")
     ping = query.get("ping", "0")
-    if close_after not in ("state", "no") or len(names) > TYPES_MAX:
+    if len(names) > TYPES_MAX:
+        raise Problem(400, "invalidArguments", detail="Too many types.")
+    if close_after not in ("state", "no"):
         raise Problem(400, "invalidArguments", detail="closeafter is `state` or `no`.")
     if not (ping.isascii() and ping.isdigit() and len(ping) <= 9):
         raise Problem(400, "invalidArguments", detail="ping is a number of seconds.")
     ping_s = min(max(int(ping), PING_S_MIN), PING_S_MAX) if int(ping) else 0
-    return Wish(None if types == "*" else names, close_after == "state", ping_s)
+    return Wish(None if types == "*" else frozenset(names), close_after == "state", ping_s)
 
 
 async def event_source_response(request: Request, context: Context, account: Account) -> Response:

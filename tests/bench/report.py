@@ -7,17 +7,29 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.bench.load import MESSAGE_BYTES, SESSIONS_PER_GENERATOR, Mode
-from tests.bench.measure import FlushResult, LoadResult, PushResult
+from tests.bench.measure import FOREIGN_CPU_CORES_MAX, FlushResult, LoadResult, PushResult
 from tests.bench.system import MAILBOXES
 
 FSYNC_PROBES = 200
 FSYNC_PROBE_BYTES = 4096
-FOREIGN_CPU_CORES_MAX = 0.2  # Above this the report calls a run disturbed.
+
+
+# Column, digits after the point, where the figure comes from. The table shows its median.
+FIGURES: tuple[tuple[str, int, Callable[[LoadResult], float | None]], ...] = (
+    ("delivered/s", 0, lambda load: load.delivered_per_s),
+    ("accepted/s", 0, lambda load: load.accepted_per_s),
+    ("CPU-ms", 2, lambda load: load.cpu_ms_per_message),
+    ("KB written", 1, lambda load: _kilobytes(load.written_bytes_per_message)),
+    ("KB on disk", 1, lambda load: _kilobytes(load.disk_bytes_per_message)),
+    ("disk flushes", 2, lambda load: load.disk_flushes_per_message),
+    ("others' cores", 2, lambda load: load.foreign_cpu_cores),
+)
+RATIOS = 6  # So many of the figures, from the first, have a ratio.
 
 
 @dataclass(slots=True)
@@ -118,55 +130,46 @@ def _facts(results: Results) -> str:
 
 
 def _load_table(results: Results, mode: Mode, systems: Sequence[str]) -> str:
-    header = [
-        mode.value,
-        "delivered/s",
-        "accepted/s",
-        "CPU-ms",
-        "KB written",
-        "KB on disk",
-        "flushes (disk)",
-        "flush calls",
-        "others' cores",
-    ]
+    """Return a row of medians for each system and, for two systems, a row of ratios."""
     rows = []
     for system in systems:
-        loads = [load for load in results.loads if (load.system, load.mode) == (system, mode.value)]
+        loads = [r for r in results.loads if (r.system, r.mode) == (system, mode.value)]
         calls = [f for f in results.flushes if (f.system, f.mode) == (system, mode.value)]
-        if not loads:
-            continue
-        rows.append(
-            [
-                system,
-                f"{statistics.median(load.delivered_per_s for load in loads):.0f}",
-                f"{statistics.median(load.accepted_per_s for load in loads):.0f}",
-                f"{statistics.median(load.cpu_ms_per_message for load in loads):.2f}",
-                _kilobytes(load.written_bytes_per_message for load in loads),
-                _kilobytes(load.disk_bytes_per_message for load in loads),
-                _median_or_dash((load.disk_flushes_per_message for load in loads), 2),
-                f"{calls[0].per_message:.2f}" if calls else "–",
-                f"{statistics.median(load.foreign_cpu_cores for load in loads):.2f}",
+        if loads:
+            cells = [
+                _median_or_dash((figure(load) for load in loads), digits)
+                for _, digits, figure in FIGURES
             ]
-        )
-    if len(systems) == 2 and (ratios := paired_ratios(results.loads, mode, systems)):
-        rows.append([f"ratio, median of {len(ratios)}", f"{statistics.median(ratios):.2f}"])
-    return _markdown(header, rows)
+            rows.append([system, *cells, f"{calls[0].per_message:.2f}" if calls else "–"])
+    if len(systems) == 2:
+        pairs = paired_rounds(results.loads, mode, first=systems[0], second=systems[1])
+        cells = [_ratio_or_dash(pairs, figure) for _, _, figure in FIGURES[:RATIOS]]
+        rows.append([f"ratio, median of {len(pairs)}", *cells])
+    return _markdown([mode.value, *(name for name, _, _ in FIGURES), "flush calls"], rows)
 
 
-def paired_ratios(loads: Sequence[LoadResult], mode: Mode, systems: Sequence[str]) -> list[float]:
-    """Return delivered/s of the first system over the second, round by round.
+def paired_rounds(
+    loads: Sequence[LoadResult], mode: Mode, *, first: str, second: str
+) -> list[tuple[LoadResult, LoadResult]]:
+    """Return the loads of the two systems in this mode, paired by round.
 
-    The two of one round ran within a minute of each other, so that slow changes of the machine
-    (neighbours, temperature) cancel out.
+    The two of one round ran within minutes of each other, so that slow changes of the machine
+    (neighbours, temperature) cancel out in their ratio.
     """
-    per_s = {(r.system, r.round): r.delivered_per_s for r in loads if r.mode == mode.value}
-    rounds = sorted({number for _, number in per_s})
-    first, second = systems
+    found = {(load.system, load.round): load for load in loads if load.mode == mode.value}
     return [
-        per_s[first, number] / per_s[second, number]
-        for number in rounds
-        if (first, number) in per_s and (second, number) in per_s
+        (load, found[second, number])
+        for (system, number), load in found.items()
+        if system == first and (second, number) in found
     ]
+
+
+def _ratio_or_dash(
+    pairs: Sequence[tuple[LoadResult, LoadResult]], figure: Callable[[LoadResult], float | None]
+) -> str:
+    values = [(figure(first), figure(second)) for first, second in pairs]
+    ratios = (first / second if first is not None and second else None for first, second in values)
+    return _median_or_dash(ratios, 2)
 
 
 def _push_table(results: Results, systems: Sequence[str]) -> str:
@@ -181,8 +184,8 @@ def _push_table(results: Results, systems: Sequence[str]) -> str:
     return _markdown(["250 → push", "p50 ms", "p95 ms", "p99 ms", "messages"], rows)
 
 
-def _kilobytes(values: Iterable[float | None]) -> str:
-    return _median_or_dash((None if value is None else value / 1024 for value in values), 1)
+def _kilobytes(value_bytes: float | None) -> float | None:
+    return None if value_bytes is None else value_bytes / 1024
 
 
 def _median_or_dash(values: Iterable[float | None], digits: int) -> str:

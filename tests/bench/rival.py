@@ -56,6 +56,7 @@ in_flow_delay = {in_flow_delay}
 lmtp_destination_concurrency_limit = {concurrency}
 initial_destination_concurrency = {concurrency}
 lmtp_destination_recipient_limit = {recipients}
+{extra}
 """
 
 # Nothing is chrooted: our queue directory holds no copies of the resolver's files.
@@ -109,6 +110,7 @@ service imap-login {{
 }}
 service lmtp {{
   process_min_avail = {lmtp_processes}
+  process_limit = 250
   unix_listener lmtp {{
     user = postfix
     mode = 0600
@@ -252,6 +254,7 @@ TUNING = {
     "concurrency": 20,
     "recipients": 1,
     "lmtp_processes": 20,
+    "extra": "",
 }
 
 

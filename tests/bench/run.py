@@ -1,7 +1,7 @@
 """run: measure Heliograph beside Postfix and Dovecot, alternating, in one run.
 
 Usage       run.py [--rounds N] [--messages N] [--probes N] [--quick] [--system NAME]…
-                   [--directory DIR] [--json FILE] [--keep]
+                   [--directory DIR] [--quiet-wait S] [--json FILE] [--keep]
 Needs       root and Linux; the rival comes from tests/bench/install_rival.sh.
 
 DIAGNOSTICS
@@ -29,7 +29,13 @@ if __package__ in (None, ""):  # Run as a file: the package's root is not on the
 
 from tests.bench.heliograph import Heliograph
 from tests.bench.load import SESSIONS_PER_GENERATOR, SMTP_SOURCE, Mode
-from tests.bench.measure import measure_flushes, measure_load, measure_push, send_and_await
+from tests.bench.measure import (
+    await_quiet,
+    measure_flushes,
+    measure_load,
+    measure_push,
+    send_and_await,
+)
 from tests.bench.report import Results, environment, load_line, push_line, tables, write_json
 from tests.bench.rival import PostfixDovecot
 from tests.bench.system import BenchError, SystemUnderTest
@@ -83,6 +89,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--directory", type=Path, default=Path("/var/tmp"), help="on the disk to use"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument(
+        "--quiet-wait",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="so long at most wait before each load until others leave the processors alone",
+    )
     parser.add_argument("--keep", action="store_true", help="do not delete the systems' data")
     options = parser.parse_args(arguments)
     usual = (1, 50, 10) if options.quick else (3, 500, 100)
@@ -104,6 +117,7 @@ def run_round(
         for mode in Mode:
             send_and_await(system, messages=WARM_UP_MESSAGES, mode=mode)
         for mode in Mode:
+            await_quiet(system, timeout_s=options.quiet_wait)
             load = measure_load(
                 system, directory=directory, messages=options.messages, mode=mode, number=number
             )

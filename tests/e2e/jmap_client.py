@@ -9,6 +9,8 @@ import ssl
 import urllib.parse
 from typing import Any
 
+from tests.e2e.cluster_fixture import Cluster
+
 USING = ["urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail"]
 LISTED = ["id", "threadId", "mailboxIds", "keywords", "subject", "from", "preview", "blobId"]
 
@@ -100,3 +102,8 @@ class JmapClient:
     def download_path(self, blob_id: str, name: str = "file") -> str:
         quoted = urllib.parse.quote(name, safe="")
         return f"/jmap/download/{self.account}/{blob_id}/{quoted}"
+
+
+def client_of(cluster: Cluster, user: str) -> JmapClient:
+    """Return a client of one of the demo accounts, over plain HTTP."""
+    return JmapClient(cluster.http, user, cluster.passwords[user])

@@ -43,7 +43,10 @@ def test_dates(text: str, expected: str | None) -> None:
     assert to_rfc3339(text) == expected
 
 
-@given(st.datetimes(min_value=datetime(1000, 1, 1)), st.integers(-23 * 60, 23 * 60))
+@given(
+    st.datetimes(min_value=datetime(1000, 1, 1)),  # noqa: DTZ001
+    st.integers(-23 * 60, 23 * 60),
+)
 def test_well_formed_dates_are_exact(when: datetime, offset_min: int) -> None:
     sign, (hours, minutes) = "-" if offset_min < 0 else "+", divmod(abs(offset_min), 60)
     month = "JanFebMarAprMayJunJulAugSepOctNovDec"[when.month * 3 - 3 : when.month * 3]

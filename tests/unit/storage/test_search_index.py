@@ -180,8 +180,8 @@ def test_long_words_and_half_characters(index: SearchIndex) -> None:
 def test_phrases_with_many_last_words(
     index: SearchIndex, monkeypatch: pytest.MonkeyPatch, few: int, most: int
 ) -> None:
-    monkeypatch.setattr(search_index, "EXPANSIONS_FEW_MAX", few)
-    monkeypatch.setattr(search_index, "EXPANSIONS_MAX", most)
+    monkeypatch.setattr(search_index, "LAST_WORDS_MAX", few)
+    monkeypatch.setattr(search_index, "REGEX_TERMS_MAX", most)
     texts = ["a b", "a ba", "a bab", "a bb", "a bbb", "b a", "a c b", "a bé", "a b가", "a bﷺ"]
     fill(index, dict(enumerate(texts)))
     for query in ("a.b", "a.ba", "a.bb", "a.c", "c.b", "a.x", "a.bﷺ"):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mail.folders import Counters, count_thread
+from mail.summary import Summary
 from storage.mailbox_writer import MailboxWriter
 from tests.unit.actors.jmap.memory_access import INBOX, TRASH, MemoryAccess, message
 
@@ -122,8 +123,6 @@ class Deeds:
 
 
 def _added(writer: MailboxWriter, topic: int, folders: tuple[int, ...], how: int) -> int:
-    from mail.summary import Summary
-
     return writer.add_email(
         digest=bytes([how]) * 32,
         size_bytes=100,
@@ -181,7 +180,7 @@ def _check_counters(access: MemoryAccess) -> None:
             counted[folder] = counted.get(folder, Counters()) + counters
     for folder in reader.folders():
         assert reader.counters(folder) == counted.get(folder, Counters())
-        emails = [line for line in reader.listing(folder)]
+        emails = list(reader.listing(folder))
         unread = [k for k in (e.record.keywords for e in emails) if not {"$seen", "$draft"} & {*k}]
         assert reader.counters(folder).total_emails == len(emails)
         assert reader.counters(folder).unread_emails == len(unread)

@@ -265,7 +265,6 @@ def test_truncate(text: str, bytes_max: int, is_html: bool) -> None:
     cut, truncated = truncate(text, bytes_max, is_html=is_html)
     assert text.startswith(cut)
     assert len(cut.encode()) <= bytes_max
-    assert truncated == (cut != text) or (truncated and cut == text[: len(cut)])
     assert truncated == (len(text.encode()) > bytes_max)
     if truncated and not is_html:
         assert len(text[: len(cut) + 1].encode()) > bytes_max
@@ -322,7 +321,7 @@ async def test_header_properties(access: MemoryAccess, name: str, value: object)
 async def test_headers(access: MemoryAccess) -> None:
     found = await _get(access, access.add(RICH), "headers", "header:Received")
     assert found["headers"][0] == {"name": "Received", "value": " one"}
-    assert len(found["headers"]) == 15
+    assert len(found["headers"]) == 16
 
 
 FORMS = ("Raw", "Text", "Addresses", "GroupedAddresses", "MessageIds", "Date", "URLs")
@@ -359,9 +358,9 @@ async def test_forms_are_for_their_fields(access: MemoryAccess, field: str, form
 @pytest.mark.parametrize(
     "name",
     [
-        "nope", "Subject", "header:", "header:a b", "header:a:b", "header:X:asNope", "header:X:astext",
-        "header:X:all:asText", "header:X:asText:All", "header:ä", "header:X:", "header::all",
-        "subParts", "partId",
+        "nope", "Subject", "header:", "header:a b", "header:a:b", "header:X:asNope",
+        "header:X:astext", "header:X:all:asText", "header:X:asText:All", "header:ä", "header:X:",
+        "header::all", "subParts", "partId",
     ],
 )  # fmt: skip
 async def test_unknown_properties(access: MemoryAccess, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -161,7 +162,8 @@ async def test_filters(mail: MemoryAccess, wanted: Any, found: str) -> None:
         ([{"property": "allInThreadHaveKeyword", "keyword": "$flagged"}], "54321"),
         (
             [
-                {"property": "someInThreadHaveKeyword", "keyword": "$flagged", "isAscending": False},
+                {"property": "someInThreadHaveKeyword", "keyword": "$flagged",
+                 "isAscending": False},
                 {"property": "subject", "collation": "i;ascii-casemap"},
                 {"property": "receivedAt", "isAscending": False},
             ],
@@ -241,10 +243,12 @@ async def test_refusals(mail: MemoryAccess) -> None:
     for _ in range(20):
         deep = {"operator": "NOT", "conditions": [deep]}
     wide = {"operator": "AND", "conditions": [{"hasKeyword": "a"}] * 201}
+    texts = {"operator": "OR", "conditions": [{"subject": "a"}] * 17}
     for arguments, kind in (
         ({"filter": {"colour": "red"}}, "unsupportedFilter"),
         ({"filter": deep}, "unsupportedFilter"),
         ({"filter": wide}, "unsupportedFilter"),
+        ({"filter": texts}, "unsupportedFilter"),
         ({"filter": {"hasKeyword": "a b"}}, "invalidArguments"),
         ({"filter": {"hasKeyword": None}}, "invalidArguments"),
         ({"filter": {"inMailbox": None}}, "invalidArguments"),
@@ -295,6 +299,26 @@ async def test_few_hits_read_only_those(access: MemoryAccess) -> None:
     access.state.scanned = 0
     assert (await access.call("Email/query", filter={"text": "needle"}))["ids"] == ["M97"]
     assert access.state.scanned == 0
+
+
+async def test_long_walk_lets_others_have_the_loop(access: MemoryAccess) -> None:
+    for n in range(1200):
+        access.add(message("same"), received_at_ms=n)
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await _query(access, filter={"hasKeyword": "none"})
+    walked, turns = turns, 0
+    await _query(access, filter={"header": ["X-None"]}, sort=[{"property": "size"}])
+    task.cancel()
+    assert walked >= 2
+    assert turns >= 50
 
 
 async def test_destroyed_while_walking_is_no_failure(mail: MemoryAccess) -> None:
@@ -363,18 +387,19 @@ async def test_any_filter_and_window_against_a_model(
 ) -> None:
     access = MemoryAccess()
     rows = []
-    for folders, keywords, subject, when in emails:
-        email = access.add(
-            message(subject), folders=folders, keywords=keywords, received_at_ms=when
-        )
+    for number, (folders, keywords, subject, when) in enumerate(emails, 1):
+        raw = message(subject)
+        access.add(raw, folders=folders, keywords=keywords, received_at_ms=when)
         if _holds(wanted, folders, keywords, subject):
-            rows.append((when, email))
-    rows.sort(reverse=not ascending)
+            rows.append((when, len(raw), number))
     sort = [{"property": "receivedAt", "isAscending": ascending}]
-    if not by_listing:
-        rows.sort(key=lambda row: (row[0] if ascending else -row[0], -int(row[1][1:], 16)))
+    if by_listing:
+        rows.sort(key=lambda row: (row[0], row[2]), reverse=not ascending)
+    else:
+        # Equal in both: newest first, that is the greater number.
         sort.append({"property": "size"})
-        rows = [row for _, row in sorted(enumerate(rows), key=lambda item: item[0])]
+        sign = 1 if ascending else -1
+        rows.sort(key=lambda row: (sign * row[0], row[1], -row[2]))
     result = await access.call(
         "Email/query", filter=wanted, sort=sort, position=position, limit=limit,
         calculateTotal=True,
@@ -382,7 +407,4 @@ async def test_any_filter_and_window_against_a_model(
     start = position if position >= 0 else max(0, len(rows) + position)
     assert result["total"] == len(rows)
     assert result["position"] == start
-    if by_listing:
-        assert result["ids"] == [email for _, email in rows][start : start + limit]
-    else:
-        assert len(result["ids"]) == len(rows[start : start + limit])
+    assert result["ids"] == [f"M{number:x}" for *_, number in rows][start : start + limit]

@@ -9,7 +9,7 @@ import pytest
 from actors.jmap.references import Unresolved, evaluate
 from tests.unit.actors.jmap.memory_access import ACCOUNT, MemoryAccess, message
 
-RFC_6901 = {
+EXAMPLE = {
     "foo": ["bar", "baz"], "": 0, "a/b": 1, "c%d": 2, "e^f": 3, "g|h": 4, "i\\j": 5, 'k"l': 6,
     " ": 7, "m~n": 8,
 }  # fmt: skip
@@ -18,12 +18,12 @@ RFC_6901 = {
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("", RFC_6901), ("/foo", ["bar", "baz"]), ("/foo/0", "bar"), ("/", 0), ("/a~1b", 1),
+        ("", EXAMPLE), ("/foo", ["bar", "baz"]), ("/foo/0", "bar"), ("/", 0), ("/a~1b", 1),
         ("/c%d", 2), ("/e^f", 3), ("/g|h", 4), ("/i\\j", 5), ('/k"l', 6), ("/ ", 7), ("/m~0n", 8),
     ],
 )  # fmt: skip
 def test_pointers_of_the_rfc(path: str, value: Any) -> None:
-    assert evaluate(RFC_6901, path) == value
+    assert evaluate(EXAMPLE, path) == value
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_pointers_of_the_rfc(path: str, value: Any) -> None:
 )  # fmt: skip
 def test_paths_that_lead_nowhere(path: str) -> None:
     with pytest.raises(Unresolved):
-        evaluate(RFC_6901, path)
+        evaluate(EXAMPLE, path)
 
 
 def test_star_maps_and_flattens() -> None:
