@@ -19,8 +19,8 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from actors import mailbox_turns, wire
+from actors.blob_reader import BlobReader
 from actors.commands import (
-    BlobData,
     Command,
     Deliver,
     Delivered,
@@ -41,7 +41,7 @@ from actors.commands import (
     Subscribe,
     Unsubscribe,
 )
-from actors.jmap.ids import blob_id_of, read_blob
+from actors.jmap.ids import blob_id_of
 from actors.jmap.request import evaluate
 from actors.push import Subscriptions
 from actors.shard_host import ShardHost
@@ -63,6 +63,7 @@ class Mailbox(ShardHost):
         index = await asyncio.to_thread(SearchIndex.open, Path(self.options.path) / "index")
         self._indexer = Indexer(shard, index)
         self._indexer.start()
+        self._blob_reader = BlobReader(shard.blobs)
         self._subscriptions = Subscriptions()
         self._dirty: dict[MailboxId, None] = {}
         self._notifying: asyncio.Task[None] | None = None
@@ -107,7 +108,8 @@ class Mailbox(ShardHost):
                 )
             case GetBlob():
                 await self._ensure(command.mailbox)
-                return self._get_blob(command)
+                reader = self.reader(command.mailbox)
+                return await self._blob_reader.read(reader, command, now_ms=_now_ms())
             case PutBlob():
                 return await self._put_blob(command)
             case ExpectRepeat():
@@ -151,12 +153,6 @@ class Mailbox(ShardHost):
         turn = mailbox_turns.put_blob(digest, len(command.data), blob_id_of(digest))
         plan = mailbox_turns.mailbox_plan(command.mailbox, turn)
         return await self._run(command.mailbox, command.request_id, plan, {digest: command.data})
-
-    def _get_blob(self, command: GetBlob) -> BlobData:
-        reader = self.reader(command.mailbox)
-        data = read_blob(reader, self.shard.blobs, command.blob_id, now_ms=_now_ms())
-        end = command.offset + command.length_max
-        return BlobData(data[command.offset : end], len(data))
 
     async def _ensure(self, mailbox: MailboxId) -> None:
         """Make a mailbox that is used for the first time. Raises NoSuchMailbox when removed."""

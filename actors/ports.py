@@ -80,8 +80,13 @@ class Mail(Protocol):
         the repeat will not double it where it had arrived. Other MailErrors are permanent.
         """
 
-    async def jmap(self, account: Account, request: bytes) -> JmapAnswer:
-        """Evaluate a JMAP request object (JSON) next to the account's data."""
+    async def jmap(
+        self, account: Account, request: bytes, *, session_state: str = ""
+    ) -> JmapAnswer:
+        """Evaluate a JMAP request object (JSON) next to the account's data.
+
+        `session_state` comes back in the Response (RFC 8620 §3.4).
+        """
 
     async def upload(self, account: Account, data: bytes) -> BlobStored:
         """Store an upload durably and return its blob id."""

@@ -350,9 +350,11 @@ class Router:
         except MailError as error:
             log.warning("a repeat may be doubled", shard=shard, error=type(error).__name__)
 
-    async def jmap(self, account: Account, request: bytes) -> JmapAnswer:
+    async def jmap(
+        self, account: Account, request: bytes, *, session_state: str = ""
+    ) -> JmapAnswer:
         """Evaluate a JMAP request next to the data (`actors.ports.Mail`)."""
-        command = Jmap(account.mailbox, new_request_id(), request)
+        command = Jmap(account.mailbox, new_request_id(), request, session_state)
         return await ask(self._transport, account.shard, command, JmapAnswer)
 
     async def upload(self, account: Account, data: bytes) -> BlobStored:

@@ -27,7 +27,7 @@ _BLOCK_TAG = re.compile(rf"</?(?:{_NAMES})(?:[\s/][^<>]*)?>")
 # A quoted attribute may hold a closing bracket. No branch runs past the next opening one,
 # so that a row of tags that never close takes linear time.
 _TAG = re.compile(
-    r"""<[A-Za-z/!?][^<>"']*+>|<[A-Za-z/!?](?:[^<>"']|"[^"<]*"|'[^'<]*')*+>|<[A-Za-z/!?][^<>]*>"""
+    r"""<[A-Za-z/!?][^<>"']*+>|<[A-Za-z/!?](?:[^<>"']|"[^"<]*"|'[^'<]*')*+>|<[A-Za-z/!?][^<>]*+(?:>|\Z)"""
 )
 # Elements whose content is not for reading, and comments.
 _UNSEEN = re.compile(r"<(?:!--|(script|style|title|template|noframes)(?=[\s/>]))", re.IGNORECASE)

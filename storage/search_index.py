@@ -60,8 +60,8 @@ log = logging.getLogger(__name__)
 # Raised with every change of the fields below or of what `mail.search` makes of a text.
 # Case and accents follow Python's Unicode tables, which a new Python may change.
 SCHEMA = f"heliograph search index 1, Unicode {unicodedata.unidata_version}\n"
-# Tantivy's least for a thread; it only bounds a segment before it is written. Measured:
-# 50 MB index no faster.
+# Tantivy's least for a thread; a segment that outgrows it is written early. 50 MB were not
+# faster.
 WRITER_HEAP_BYTES = 15_000_000
 # Up to so many last words of a phrase are looked for one by one, which is quicker than all
 # by a regex but takes some 5 KB each.
@@ -129,8 +129,8 @@ class SearchIndex:
         """Open the index in the directory `path`, or make it.
 
         It is emptied, and `fresh`, when it is damaged, of another schema, not complete (see
-        `commit`), or when `anew` asks for it. Raises IndexInUse; OSError when the directory
-        cannot be written.
+        `commit`), or when `anew` asks for it. Raises IndexInUse; IndexFailed or OSError when
+        the directory cannot be written.
         """
         path.mkdir(parents=True, exist_ok=True)
         if not anew and _schema_of(path) == SCHEMA:
@@ -237,7 +237,7 @@ class SearchIndex:
     def close(self) -> None:
         """Free the lock, the files and the threads. Blocks while segments are merged.
 
-        What was not committed is dropped.
+        What was not committed is dropped. Nothing else may be called afterwards.
         """
         if self._closed:
             return

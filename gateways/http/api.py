@@ -11,6 +11,7 @@ from starlette.responses import Response
 from actors.commands import Account
 from gateways.http.context import Context
 from gateways.http.problem import NOT_JSON, Problem, limit_problem
+from gateways.http.session import session_state
 
 
 async def api_response(request: Request, context: Context, account: Account) -> Response:
@@ -24,7 +25,8 @@ async def api_response(request: Request, context: Context, account: Account) -> 
     too_large = limit_problem("maxSizeRequest", f"At most {bytes_max} octets.")
     with context.requests.one(account.mailbox), context.bodies.body() as body:
         octets = await body.read(request, bytes_max=bytes_max, too_large=too_large)
-        answer = await context.mail.jmap(account, octets)
+        state = session_state(account, context.settings)
+        answer = await context.mail.jmap(account, octets, session_state=state)
     media_type = "application/json" if answer.status == 200 else "application/problem+json"
     return Response(
         answer.body,

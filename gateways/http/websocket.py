@@ -25,6 +25,7 @@ from gateways.http.origin import require_own_origin
 from gateways.http.problem import Problem, limit_problem, problem_of, unavailable_problem
 from gateways.http.push_channel import push_changes
 from gateways.http.push_state import Change, PushState
+from gateways.http.session import session_state
 from gateways.http.signin import sign_in
 
 log = structlog.get_logger(__name__)
@@ -77,6 +78,7 @@ class WebSocketSession:
         self._websocket = websocket
         self._context = context
         self._account_id = make_account_id(account.mailbox)
+        self._session_state = session_state(account, context.settings)
         self._requests: set[asyncio.Task[None]] = set()
         self._pusher: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[int | None] | None = None
@@ -141,7 +143,9 @@ class WebSocketSession:
     async def _answer(self, request: protocol.Request) -> None:
         """Evaluate one request and send its answer."""
         try:
-            answer = await self._context.mail.jmap(self.account, request.body)
+            answer = await self._context.mail.jmap(
+                self.account, request.body, session_state=self._session_state
+            )
         except Exception as error:  # an error that we do not know is temporary
             log.warning("request failed", error=type(error).__name__)
             await self._refuse(request.request_id, problem_of(error))

@@ -81,7 +81,7 @@ class Load:
 
 @pytest.fixture
 def load(cluster: Cluster) -> Iterator[Load]:
-    yield Load(cluster, 500)
+    return Load(cluster, 500)
 
 
 def kill(pid: int) -> None:

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from websockets.asyncio.client import ClientConnection, connect
+from websockets.typing import Subprotocol
 
 from actors.commands import (
     Account,
@@ -44,6 +45,7 @@ ALICE_ID, BOB_ID = "Aa11ce", "Ab0b"
 ALICE_AUTH = ("alice@example.test", "correct horse ü")
 BOB_AUTH = ("bob@example.test", "battery staple")
 PIECE_BYTES = 1 << 22
+JMAP = [Subprotocol("jmap")]
 
 
 def basic(name: str, password: str) -> str:
@@ -87,7 +89,9 @@ class FakeMail:
     async def deliver(self, letter: Letter, destinations: Sequence[Destination]) -> None:
         raise NotImplementedError
 
-    async def jmap(self, account: Account, request: bytes) -> JmapAnswer:
+    async def jmap(
+        self, account: Account, request: bytes, *, session_state: str = ""
+    ) -> JmapAnswer:
         self.requests.append((account, request))
         self.entered.release()
         if self.hold is not None:
@@ -97,7 +101,7 @@ class FakeMail:
         if self.answer is not None:
             return self.answer
         calls = msgspec.json.decode(request).get("methodCalls", [])
-        body = {"methodResponses": calls, "sessionState": "s"}
+        body = {"methodResponses": calls, "sessionState": session_state}
         return JmapAnswer(200, msgspec.json.encode(body))
 
     async def upload(self, account: Account, data: bytes) -> BlobStored:
@@ -268,7 +272,7 @@ class House:
 
     def websocket(self, **options: Any) -> connect:
         options.setdefault("additional_headers", {"Authorization": basic(*ALICE_AUTH)})
-        options.setdefault("subprotocols", ["jmap"])
+        options.setdefault("subprotocols", JMAP)
         url = f"ws://127.0.0.1:{self.ports['http']}/jmap/ws"
         return connect(url, proxy=None, open_timeout=PATIENCE_S, **options)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from pathlib import Path
 
 import httpx
 import pytest
+import uvloop
 
 from gateways.http.connection import BoundedHttpProtocol
 from gateways.http.server import HttpGateway
@@ -19,7 +21,9 @@ from tests.protocol.http_fakes import (
     FakePush,
     exchange,
     make_certificate,
+    receive,
     running,
+    send,
 )
 
 
@@ -111,12 +115,25 @@ async def test_gateways_share_a_port_when_told_to() -> None:
 
 async def test_small_answers_are_not_held_back() -> None:
     async with running() as house, house.client(None) as client:
-        loop = asyncio.get_running_loop()
         await client.get("/health/live")
-        begun_s = loop.time()
-        for _ in range(20):
-            await client.get("/health/live")
-        assert loop.time() - begun_s < 20 * 0.040, "Nagle's algorithm is on: 44 ms a request"
+        [connection] = house.gateway._servers[0][0].server_state.connections
+        sock = connection.transport.get_extra_info("socket")
+        nodelay = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert nodelay, "Nagle's algorithm is on: 44 ms a request"
+
+
+async def test_serves_on_uvloop_outside_the_main_thread(tmp_path: Path) -> None:
+    """An actor's loop runs in a thread of its own."""
+    certificate = make_certificate(tmp_path)
+
+    async def serve() -> None:
+        async with running(certificate=certificate) as house:
+            async with house.secure_client() as client, house.websocket() as socket:
+                assert (await client.get("/jmap/session")).status_code == 200
+                await send(socket, {"@type": "WebSocketPushEnable"})
+                assert (await receive(socket))["pushState"] == "7.5.6"
+
+    await asyncio.to_thread(uvloop.run, serve())
 
 
 async def test_heads_have_bounds() -> None:

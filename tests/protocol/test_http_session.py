@@ -78,6 +78,8 @@ async def test_state_is_stable_and_differs_between_accounts() -> None:
     async with running() as house, house.client() as alice, house.client(BOB_AUTH) as bob:
         first, again = (await alice.get("/jmap/session"), await alice.get("/jmap/session"))
         assert first.json()["state"] == again.json()["state"] != ""
+        answer = await alice.post("/jmap/api", json={"methodCalls": []})
+        assert answer.json()["sessionState"] == first.json()["state"], "RFC 8620 §3.4"
         assert (await bob.get("/jmap/session")).json()["state"] != first.json()["state"]
 
 

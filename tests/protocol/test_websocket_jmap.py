@@ -12,11 +12,14 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from actors.commands import JmapAnswer
+from gateways.http.session import session_state
+from gateways.http.settings import HttpSettings
 from mail.errors import Unavailable
 from tests.protocol.http_fakes import (
     ALICE,
     ALICE_AUTH,
     BOB_AUTH,
+    JMAP,
     PATIENCE_S,
     House,
     basic,
@@ -48,7 +51,7 @@ async def test_request_and_response() -> None:
             "@type": "Response",
             "requestId": "R1",
             "methodResponses": [["Core/echo", {"x": 1}, "0"]],
-            "sessionState": "s",
+            "sessionState": session_state(ALICE, HttpSettings()),
         }
         [(account, body)] = house.mail.requests
         assert account == ALICE
@@ -74,7 +77,7 @@ async def test_over_tls(tmp_path: Path) -> None:
         }
         context = certificate.client_context()
         async with connect(
-            url, ssl=context, additional_headers=headers, subprotocols=["jmap"], proxy=None
+            url, ssl=context, additional_headers=headers, subprotocols=JMAP, proxy=None
         ) as socket:
             await send(socket, request("x"))
             assert (await receive(socket))["requestId"] == "x"
@@ -96,7 +99,7 @@ async def test_sign_in_is_in_the_handshake() -> None:
         asked = len(house.accounts.asked)
         url = f"ws://127.0.0.1:{house.ports['http']}/jmap/ws?access_token=x&authorization=y"
         with pytest.raises(InvalidStatus):
-            await connect(url, subprotocols=["jmap"], proxy=None)
+            await connect(url, subprotocols=JMAP, proxy=None)
         assert len(house.accounts.asked) == asked, "never by its URL"
 
 
@@ -263,7 +266,7 @@ async def test_other_paths_are_no_websockets() -> None:
     async with running() as house:
         url = f"ws://127.0.0.1:{house.ports['http']}/jmap/api"
         with pytest.raises(InvalidStatus) as refused:
-            await connect(url, subprotocols=["jmap"], proxy=None)
+            await connect(url, subprotocols=JMAP, proxy=None)
         assert refused.value.response.status_code in (403, 404)
         async with house.client() as client:
             assert (await client.get("/jmap/ws")).status_code == 404

@@ -184,8 +184,9 @@ def test_names_without_a_charset_or_with_junk() -> None:
 
 HEADERISH = st.lists(
     st.sampled_from(
-        [b"=?", b"?=", b"utf-8", b"?B?", b"?Q?", b"7ZWc", b"=ED", b" ", b"\r\n ", b'"', b";", b"=",
-         b"\x1b$B", b"filename", b"*0", b"*", b"''", b"%ed", b"\\", b"(", b")", b"\xed", b"\xc7\xd1"]
+        [b"=?", b"?=", b"utf-8", b"?B?", b"?Q?", b"7ZWc", b"=ED", b" ", b"\r\n ", b'"', b";",
+         b"=", b"\x1b$B", b"filename", b"*0", b"*", b"''", b"%ed", b"\\", b"(", b")", b"\xed",
+         b"\xc7\xd1"]
     )
     | st.binary(max_size=3),
     max_size=15,

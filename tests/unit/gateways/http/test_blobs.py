@@ -6,7 +6,7 @@ import re
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateways.http.blobs import (
@@ -21,6 +21,7 @@ DISPOSITION = re.compile(
 )
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_name_makes_one_safe_field(text: str) -> None:
     value = content_disposition(text)
@@ -28,6 +29,7 @@ def test_any_name_makes_one_safe_field(text: str) -> None:
     assert unquote(value.rpartition("''")[2]) == safe_file_name(text)
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_name_becomes_a_file_name(text: str) -> None:
     name = safe_file_name(text)
@@ -53,6 +55,7 @@ def test_names(text: str, name: str) -> None:
     assert safe_file_name(text) == name
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_type_is_one_safe_value(text: str) -> None:
     value = safe_media_type(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateways.http import delays
@@ -86,6 +86,7 @@ def test_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(table._failures) == len(table._known) == 10
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz")), max_size=60))
 def test_what_began_and_ended_leaves_nothing(pairs: list[tuple[str, str]]) -> None:
     table = FailureDelays()
@@ -97,6 +98,7 @@ def test_what_began_and_ended_leaves_nothing(pairs: list[tuple[str, str]]) -> No
     assert table._total == 0
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1e9), max_size=300))
 def test_delays_stay_within_their_bounds(times: list[float]) -> None:
     table = FailureDelays()

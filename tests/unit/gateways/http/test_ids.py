@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.commands import MailboxId
@@ -12,6 +12,7 @@ from actors.jmap.ids import parse_account_id as evaluators_parse
 from gateways.http.ids import make_account_id, parse_account_id
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1))
 def test_there_and_back_and_as_the_evaluator_does(mailbox: int) -> None:
     text = make_account_id(MailboxId(mailbox))
