@@ -50,7 +50,7 @@ from storage.blobs import digest_of
 from storage.indexer import Indexer
 from storage.mailbox_reader import Blobs, MailboxReader
 from storage.mailbox_writer import MailboxWriter
-from storage.search_index import SearchIndex
+from storage.replica_directory import ReplicaDirectory
 from storage.shard import Applying, Plan, Shard
 
 
@@ -60,8 +60,8 @@ class Mailbox(ShardHost):
     _indexer: Indexer | None = None
 
     async def opened(self, shard: Shard) -> None:
-        index = await asyncio.to_thread(SearchIndex.open, Path(self.options.path) / "index")
-        self._indexer = Indexer(shard, index)
+        index = ReplicaDirectory(Path(self.options.path)).index
+        self._indexer = await asyncio.to_thread(Indexer, shard, index)
         self._indexer.start()
         self._blob_reader = BlobReader(shard.blobs)
         self._subscriptions = Subscriptions()

@@ -1,7 +1,7 @@
 """Address: the mailbox addresses of SMTP (RFC 5321 §4.1.2) and their UTF-8 form (RFC 6531).
 
 Two addresses are one mailbox when their keys are equal. RFC 5321 §2.4 leaves the local part
-to the host that owns it; this one ignores case, and compares in NFC, as RFC 6530 §10.1 asks.
+to the host that owns it; this one ignores case, and compares in NFC, as RFC 6532 §3.1 asks.
 """
 
 from __future__ import annotations

@@ -248,10 +248,11 @@ class Part:
             body = body[: body.rfind(b"=", -3)] if b"=" in body[-3:] else body
         data = transfer.decode(body, encoding)
         label = self.declared_charset
-        hint = None if data.isascii() else self._tree.hint
-        if self.type == "text/html" and (meta := _META_CHARSET.search(data, 0, 2048)) is not None:
-            hint = meta[1].decode("ascii", "replace")
-        text, problem = charsets.decode(data, label, hint=hint, cut=cut)
+        text, problem = charsets.decode(data, label, cut=cut)
+        if (problem or label is None) and not data.isascii():
+            meta = _META_CHARSET.search(data, 0, 2048) if self.type == "text/html" else None
+            hint = self._tree.hint if meta is None else meta[1].decode("ascii", "replace")
+            text, problem = charsets.decode(data, label, hint=hint, cut=cut)
         text = text.removeprefix("\ufeff")
         if "\r" in text:
             text = text.replace("\r\n", "\n")

@@ -13,12 +13,16 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
 
+import structlog
+
+from mail.errors import Unavailable
 from mail.message import parse
 from mail.summary import SearchText
 from storage import keys
 from storage.mailbox_reader import MailboxReader
-from storage.search_index import Field, IndexDocument, SearchIndex
+from storage.search_index import Field, IndexDocument, IndexFailed, SearchIndex
 from storage.shard import Applying, Shard
 
 # Texts of new mail wait here until they are indexed; what does not fit is parsed again.
@@ -29,17 +33,22 @@ COMMIT_DOCUMENTS_MAX = 500
 # that is coming in has the processor first.
 QUIET_S = 0.5
 PENDING_EMAILS_MAX = 20_000
+FAILURES_MAX = 3
+FOLLOW_AGAIN_S = 30.0
 
 _EmailKey = tuple[int, int]
+log = structlog.get_logger()
 
 
 class Indexer:
     """One shard's search index and what it still has to take in."""
 
-    def __init__(self, shard: Shard, index: SearchIndex) -> None:
+    def __init__(self, shard: Shard, path: Path) -> None:
         self._shard = shard
-        self._index = index
-        self._pending: OrderedDict[_EmailKey, None] = OrderedDict()
+        self._path = path
+        self._index = SearchIndex.open(path)
+        # Email to the log index of its last change, in that order; 0 while rebuilding.
+        self._pending: OrderedDict[_EmailKey, int] = OrderedDict()
         self._reached = shard.applied.index  # everything up to here is in _pending or indexed
         self._texts: dict[_EmailKey, SearchText] = {}
         self._text_chars = 0
@@ -48,17 +57,27 @@ class Indexer:
         self._last_change_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self.failed = 0  # documents that could not be read
+        self.failures = 0  # indexes that could not go on
 
     def start(self) -> None:
-        """Find what is not indexed yet, and begin to follow."""
-        if self._index.fresh or self._shard.indexed_index + 1 < self._shard.log_first:
-            self._pending.update(dict.fromkeys(self._all_emails()))
-        else:
-            for entry in self._shard.log_after(self._shard.indexed_index):
-                self._pending.update(dict.fromkeys((entry.mailbox, e) for e in entry.emails))
+        """Begin to follow."""
+        self._find_pending()
         self._task = asyncio.create_task(self._follow(), name="indexer")
         if self._pending:
             self._changed.set()
+
+    def _find_pending(self) -> None:
+        """Find what is not indexed yet: in the log, or everything."""
+        if self._index.fresh or self._shard.indexed_index + 1 < self._shard.log_first:
+            self._pending.update(dict.fromkeys(self._all_emails(), 0))
+        else:
+            for entry in self._shard.log_after(self._shard.indexed_index):
+                self._note(entry.mailbox, entry.emails, entry.index)
+
+    def _note(self, mailbox: int, emails: Sequence[int], index: int) -> None:
+        for email_id in emails:
+            self._pending[mailbox, email_id] = index
+            self._pending.move_to_end((mailbox, email_id))
 
     def _all_emails(self) -> Iterator[_EmailKey]:
         for key, _ in self._shard.state.scan(b"", b"\xff" * 16):
@@ -80,37 +99,56 @@ class Indexer:
     def applied(self, entries: Sequence[Applying]) -> None:
         """Take note of applied entries."""
         for entry in entries:
-            for email_id in entry.emails:
-                key = (entry.mailbox, email_id)
-                self._pending[key] = None
-                self._pending.move_to_end(key)
+            self._note(entry.mailbox, entry.emails, entry.index)
         self._reached = entries[-1].index
         self._last_change_at = asyncio.get_running_loop().time()
         self._changed.set()
 
     async def search(self, mailbox: int, fields: Collection[str], text: str) -> set[int] | None:
-        """Return the emails that hold every term of `text`; None when it has no terms."""
+        """Return the emails that hold every term of `text`; None when it has no terms.
+
+        Raises Unavailable when the index cannot be used, nor made anew.
+        """
+        wanted = [Field(name) for name in fields]
         await self.catch_up()
-        return self._index.search(mailbox, [Field(name) for name in fields], text)
+        try:
+            return await asyncio.to_thread(self._index.search, mailbox, wanted, text)
+        except IndexFailed as error:
+            async with self._lock:
+                self._make_anew(str(error))
+        return await self.search(mailbox, fields, text)
 
     async def catch_up(self) -> None:
-        """Carry over everything that is applied now."""
+        """Carry over everything that is applied now; what comes later may wait."""
         async with self._lock:
-            while self._pending or self._reached > self._shard.indexed_index:
-                await self._commit_some()
+            left = len(self._pending)
+            while self._pending and left > 0:
+                left -= await self._commit_some()
+            self._note_reached()
 
-    async def _commit_some(self) -> None:
-        reached = self._reached
-        batch: list[_EmailKey] = []
+    def _note_reached(self) -> None:
+        """Remember how far the log is indexed: up to the oldest change that still waits."""
+        oldest = next(iter(self._pending.values()), self._reached + 1)
+        if oldest - 1 > self._shard.indexed_index:
+            self._shard.note_indexed(oldest - 1)
+
+    async def _commit_some(self) -> int:
+        """Index a batch and return how many emails left the queue."""
+        batch: list[tuple[_EmailKey, int]] = []
         while self._pending and len(batch) < COMMIT_DOCUMENTS_MAX:
-            batch.append(self._pending.popitem(last=False)[0])
+            batch.append(self._pending.popitem(last=False))
         try:
-            await self._take_in(batch)
+            await self._take_in([key for key, _ in batch])
+        except IndexFailed as error:
+            self._make_anew(str(error))
+            return 0
         except BaseException:
-            self._pending.update(dict.fromkeys(batch))
+            for key, index in reversed(batch):
+                if key not in self._pending:
+                    self._pending[key] = index
+                    self._pending.move_to_end(key, last=False)
             raise
-        if not self._pending and reached > self._shard.indexed_index:
-            self._shard.note_indexed(reached)
+        return len(batch)
 
     async def _take_in(self, batch: Sequence[_EmailKey]) -> None:
         if not batch:
@@ -122,7 +160,21 @@ class Indexer:
             else:
                 self._index.add([IndexDocument(mailbox, email_id, text)])
             await asyncio.sleep(0)
-        await asyncio.to_thread(self._index.commit)
+        # Until a commit is complete, a fresh index counts as none: a crash begins it again.
+        await asyncio.to_thread(self._index.commit, complete=not self._pending)
+
+    def _make_anew(self, trouble: str) -> None:
+        """Replace an index that cannot go on by an empty one; it holds nothing of its own (R9).
+
+        Raises Unavailable when it fails again and again: the disk is full, or worse.
+        """
+        self.failures += 1
+        log.error("search index made anew", trouble=trouble, failures=self.failures)
+        self._index.close()
+        self._index = SearchIndex.open(self._path, anew=True)
+        self._find_pending()
+        if self.failures > FAILURES_MAX:
+            raise Unavailable
 
     async def _text(self, mailbox: int, email_id: int) -> SearchText | None:
         """Return the text of an email, or None when it is destroyed."""
@@ -150,7 +202,11 @@ class Indexer:
             self._changed.clear()
             quiet_at = self._last_change_at + QUIET_S
             if len(self._pending) >= PENDING_EMAILS_MAX or quiet_at <= loop.time():
-                await self.catch_up()
+                try:
+                    await self.catch_up()
+                except Unavailable:
+                    await asyncio.sleep(FOLLOW_AGAIN_S)
+                    self._changed.set()
             else:
                 await asyncio.sleep(quiet_at - loop.time())
                 self._changed.set()
@@ -158,7 +214,7 @@ class Indexer:
     async def rebuild(self) -> int:
         """Index every email again and return how many there are."""
         async with self._lock:
-            self._pending.update(dict.fromkeys(self._all_emails()))
+            self._pending.update(dict.fromkeys(self._all_emails(), 0))
             count = len(self._pending)
         await self.catch_up()
         return count

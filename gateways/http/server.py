@@ -119,23 +119,28 @@ class HttpGateway:
         log.info("certificate reloaded", certificate=str(certificate))
 
     async def drain(self) -> None:
-        """Stop accepting, finish what runs, close WebSockets with 1001, stop."""
+        """Stop accepting, finish what runs, close WebSockets with 1001, stop.
+
+        Takes `drain_timeout_s` and at most two seconds more; what still runs then is cut off.
+        """
         context = self._context
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + self._settings.drain_timeout_s
         context.draining.set()
         for server, _ in self._servers:
             server.stop_accepting()
         sessions = list(context.websockets)
         for session in sessions:
-            session.drain()
+            session.drain(finish_s=self._settings.drain_timeout_s / 2)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_timeout_s):
+            async with asyncio.timeout_at(until_s):
                 await asyncio.gather(*(session.closed.wait() for session in sessions))
         for _ in range(CLOSE_GRACE_STEPS):
             if not any(server.has_websockets() for server, _ in self._servers):
                 break
             await asyncio.sleep(CLOSE_GRACE_STEP_S)
         for server, _ in self._servers:
-            server.stop()
+            server.stop(within_s=max(1, int(until_s - loop.time())))
         await asyncio.gather(*(task for _, task in self._servers))
         self._servers.clear()
 
@@ -164,8 +169,9 @@ class _Server(uvicorn.Server):
                 async with asyncio.timeout(1.0):
                     await self._stopping.wait()
 
-    def stop(self) -> None:
-        """End the main loop; what runs may finish."""
+    def stop(self, *, within_s: int) -> None:
+        """End the main loop; what runs may finish within so many seconds."""
+        self.config.timeout_graceful_shutdown = within_s
         self.should_exit = True
         self._stopping.set()
 
@@ -211,7 +217,6 @@ def _config(
         proxy_headers=False,  # X-Forwarded-For must not make a peer look like loopback
         limit_concurrency=settings.connections_max,
         backlog=BACKLOG,
-        timeout_graceful_shutdown=settings.drain_timeout_s,
         ssl_context_factory=None if ssl_context is None else lambda _config, _default: ssl_context,
     )
 

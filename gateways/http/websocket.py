@@ -32,7 +32,6 @@ log = structlog.get_logger(__name__)
 
 GOING_AWAY = 1001  # RFC 6455 §7.4.1
 UNSUPPORTED_DATA = 1003
-FINISH_TIMEOUT_S = 10.0  # for running requests, when the gateway drains
 
 
 async def serve_websocket(websocket: WebSocket, context: Context) -> None:
@@ -83,6 +82,7 @@ class WebSocketSession:
         self._pusher: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[int | None] | None = None
         self._draining = False
+        self._finish_s = 0.0
 
     async def run(self) -> None:
         """Serve until the client goes, breaks the protocol, or `drain` is called."""
@@ -101,9 +101,10 @@ class WebSocketSession:
         if close_code is not None:
             await self._close(close_code)
 
-    def drain(self) -> None:
-        """Take no more messages, finish what runs, close with 1001."""
+    def drain(self, *, finish_s: float) -> None:
+        """Take no more messages, let what runs finish within `finish_s`, close with 1001."""
         self._draining = True
+        self._finish_s = finish_s
         if self._reader is not None:
             self._reader.cancel()
 
@@ -177,7 +178,7 @@ class WebSocketSession:
 
     async def _finish_requests(self) -> None:
         if self._requests:
-            await asyncio.wait(self._requests, timeout=FINISH_TIMEOUT_S)
+            await asyncio.wait(self._requests, timeout=self._finish_s)
 
     async def _cancel_tasks(self) -> None:
         await self._stop_push()

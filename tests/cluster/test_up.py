@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.processes import holders
@@ -103,13 +104,14 @@ def test_what_is_secret_is_the_owners(cluster: Cluster) -> None:
 
 
 def test_ray_listens_on_loopback_only(cluster: Cluster) -> None:
-    family = {one.pid for one in holders(cluster.runtime_directory)}
-    lines = subprocess.run(
-        ("ss", "-Hltnp"), check=True, capture_output=True, text=True
-    ).stdout.splitlines()
-    ours = [line for line in lines if any(f"pid={pid}," in line for pid in family)]
-    assert ours
-    assert [line for line in ours if "127.0.0.1" not in line.split()[3]] == []
+    found = {
+        connection.laddr.ip
+        for process in holders(cluster.runtime_directory)
+        for connection in psutil.Process(process.pid).net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert found
+    assert found <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
 
 
 def test_account_life(cluster: Cluster) -> None:

@@ -160,7 +160,11 @@ async def test_slow_body_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_bodies_in_memory_have_a_bound() -> None:
-    limits = {"bodies_bytes_max": 1_000, "request_bytes_max": 800, "size_upload_bytes_max": 800}
+    limits: Any = {
+        "bodies_bytes_max": 1_000,
+        "request_bytes_max": 800,
+        "size_upload_bytes_max": 800,
+    }
     async with running(**limits) as house, house.client() as client:
         house.mail.hold = asyncio.Event()
         body = b"[" + b" " * 700 + b"]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import httpx
@@ -16,7 +16,7 @@ URL = "/jmap/eventsource"
 ALL = {"Email": "7", "Mailbox": "5", "Thread": "6"}
 
 
-async def events(answer: httpx.Response) -> AsyncIterator[dict[str, str]]:
+async def events(answer: httpx.Response) -> AsyncGenerator[dict[str, str], None]:
     event: dict[str, str] = {}
     async for line in answer.aiter_lines():
         if line.startswith(":"):

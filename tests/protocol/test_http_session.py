@@ -66,12 +66,11 @@ async def test_urls_follow_scheme_and_host_of_the_request(tmp_path: Path) -> Non
             assert named.json()["state"] == session["state"]
 
 
-@pytest.mark.parametrize("host", ["evil@host", 'a"b', "a/b", "", "x" * 300, "[::1", "a b"])
-async def test_a_host_that_is_none_is_not_repeated(host: str) -> None:
+async def test_a_host_that_is_none_is_not_repeated() -> None:
     async with running(hostname="mx.example.test") as house, house.client() as client:
-        answer = await client.get("/jmap/session", headers={"Host": host})
-        if answer.status_code == 200:
-            assert answer.json()["apiUrl"].startswith("http://mx.example.test:")
+        for host in ("evil@host", 'a"b', "a/b", "", "x" * 300, "[::1", "a b"):
+            answer = await client.get("/jmap/session", headers={"Host": host})
+            assert answer.json()["apiUrl"].startswith("http://mx.example.test:"), host
 
 
 async def test_state_is_stable_and_differs_between_accounts() -> None:

@@ -245,6 +245,20 @@ async def test_drain_finishes_requests_and_closes_with_1001() -> None:
             await draining
 
 
+async def test_drain_does_not_wait_for_a_request_for_ever() -> None:
+    async with running(drain_timeout_s=1) as house, house.websocket() as socket:
+        house.mail.hold = asyncio.Event()
+        await send(socket, request("endless"))
+        await house.mail.entered.acquire()
+        draining = asyncio.create_task(house.gateway.drain())
+        with pytest.raises(ConnectionClosed) as closed:
+            await receive(socket)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1001
+        async with asyncio.timeout(PATIENCE_S):
+            await draining
+
+
 async def test_a_client_that_goes_leaves_nothing() -> None:
     async with running() as house:
         async with house.websocket() as socket:

@@ -1,0 +1,102 @@
+"""Settings: which layer wins, what is refused, and in one line that names the setting."""
+
+from pathlib import Path
+
+import pytest
+
+from cluster.refusal import EXIT_USAGE, Refused
+from cluster.settings import Shown, load
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file in the working directory, nothing in the environment."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HELIO_DATA", raising=False)
+
+
+def shown(name: str, config: Path | None = None, data: Path | None = None) -> Shown:
+    return next(one for one in load(config, data).shown() if one.name == name)
+
+
+def refusal(config: Path | None = None) -> str:
+    with pytest.raises(Refused) as refused:
+        load(config)
+    assert refused.value.exit_code == EXIT_USAGE
+    assert "\n" not in refused.value.text
+    return refused.value.text
+
+
+def test_defaults() -> None:
+    settings = load().settings
+    assert (settings.smtp.port, settings.http.port, settings.https.port) == (2525, 8080, 8443)
+    assert settings.replication.factor == 3
+    assert settings.mailbox_actors_per_node >= 1
+    assert shown("smtp.port").source == "default"
+
+
+def test_environment_wins_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "heliograph.toml").write_text("[smtp]\nport = 1\nhost = '0.0.0.0'\n")
+    monkeypatch.setenv("HELIO_SMTP__PORT", "2")
+    smtp = load().settings.smtp
+    assert (smtp.port, smtp.host) == (2, "0.0.0.0")
+    assert shown("smtp.port").source == "environment"
+    assert shown("smtp.host").source == "file"
+    assert shown("smtp.size_bytes_max").source == "default"
+
+
+def test_command_line_wins_over_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIO_DATA", "one")
+    assert load().settings.data == Path("one")
+    found = shown("data", data=tmp_path)
+    assert (found.value, found.source) == (tmp_path, "command line")
+
+
+def test_every_setting_says_what_it_does() -> None:
+    assert [one.name for one in load().shown() if not one.doc] == []
+
+
+@pytest.mark.parametrize("name", ["SUBMISSION", "SUBMISSIONS", "IMAP", "IMAPS", "POP3", "POP3S"])
+def test_ports_of_later_releases_are_taken(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(f"HELIO_{name}__PORT", "0")
+    assert shown(f"{name.lower()}.port").value == 0
+
+
+def test_a_section_of_the_file_keeps_the_other_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "other.toml"
+    file.write_text("[imap]\nhost = '0.0.0.0'\n")
+    assert load(file).settings.imap.port == 2143
+
+
+def test_wrong_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIO_HTTP__PORT", "70000")
+    text = refusal()
+    assert text.startswith("setting http.port (HELIO_HTTP__PORT): input should be less than")
+    assert text.endswith("not '70000'")
+
+
+def test_unknown_setting(tmp_path: Path) -> None:
+    file = tmp_path / "other.toml"
+    file.write_text("[smtp]\nprot = 25\n")
+    assert refusal(file) == "setting smtp.prot (HELIO_SMTP__PROT): there is no such setting"
+
+
+def test_two_listeners_on_one_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIO_HTTP__PORT", "8443")
+    assert "http.port and https.port are both 8443" in refusal()
+
+
+def test_certificate_without_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIO_TLS__CERTIFICATE", "cert.pem")
+    assert "certificate and key are set together" in refusal()
+
+
+@pytest.mark.parametrize("text", ["smtp = [", "\xff"])
+def test_file_that_is_no_toml(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "other.toml"
+    file.write_bytes(text.encode("latin-1"))
+    assert "is not TOML" in refusal(file)
+
+
+def test_file_that_is_missing(tmp_path: Path) -> None:
+    assert "cannot be read" in refusal(tmp_path / "missing.toml")

@@ -1,0 +1,31 @@
+"""Supervisor: what `decide` does about what was seen."""
+
+from actors.remote import Pulse
+from cluster.processes import Process
+from cluster.supervisor import MUTE_S_MAX, End, Seen, Start, decide
+
+PROCESS = Process(pid=7, started_ticks=1)
+WELL = Seen(runs=True, pulse=Pulse(pid=7, working=True))
+MUTE = Seen(runs=True)
+GONE = Seen(runs=False)
+
+
+def test_who_is_well_is_left_alone() -> None:
+    assert decide({"shard/2": WELL}, {"shard/2": PROCESS}, {}, 0.0) == []
+
+
+def test_who_is_missing_is_started() -> None:
+    seen = {"shard/1": WELL, "shard/2": GONE, "gateway/smtp/0": GONE}
+    assert decide(seen, {}, {}, 0.0) == [Start("shard/2"), Start("gateway/smtp/0")]
+
+
+def test_who_is_mute_gets_time() -> None:
+    processes, since = {"shard/2": PROCESS}, {"shard/2": 100.0}
+    assert decide({"shard/2": MUTE}, processes, since, 100.0 + MUTE_S_MAX - 1) == []
+    found = decide({"shard/2": MUTE}, processes, since, 100.0 + MUTE_S_MAX)
+    assert found == [End("shard/2", PROCESS)]
+
+
+def test_nobody_unknown_is_ended() -> None:
+    assert decide({"shard/2": MUTE}, {}, {"shard/2": 0.0}, 10 * MUTE_S_MAX) == []
+    assert decide({"shard/2": MUTE}, {"shard/2": PROCESS}, {}, 10 * MUTE_S_MAX) == []

@@ -1,0 +1,127 @@
+"""The index follows the log: exact at once, complete after a restart, made anew when it fails."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from actors import mailbox_turns
+from actors.commands import Done
+from actors.request_ids import new_request_id
+from mail.errors import Unavailable
+from storage import indexer as indexer_module
+from storage.indexer import Indexer
+from storage.mailbox_writer import MailboxWriter
+from storage.search_index import IndexFailed
+from storage.shard import Shard
+from tests.unit.storage.shard_fixture import deliver, letter, opened
+
+
+async def follow(shard: Shard, path: Path) -> Indexer:
+    found = Indexer(shard, path)
+    found.start()
+    shard.on_applied = found.applied
+    return found
+
+
+async def destroy(shard: Shard, email_id: int) -> None:
+    def turn(writer: MailboxWriter, now_ms: int) -> bytes:
+        writer.destroy_email(email_id)
+        return mailbox_turns.encoded(Done())
+
+    await shard.run(1, new_request_id(), mailbox_turns.mailbox_plan(1, turn))
+
+
+async def test_a_search_holds_the_newest_mail_and_none_that_is_destroyed(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        first = await deliver(shard, letter("apple"))
+        assert await indexer.search(1, ["subject"], "appl") == {first.email_id}
+        second = await deliver(shard, letter("apple pie"))
+        assert await indexer.search(1, ["subject"], "apple") == {first.email_id, second.email_id}
+        await destroy(shard, first.email_id)
+        assert await indexer.search(1, ["subject"], "apple") == {second.email_id}
+        assert await indexer.search(2, ["subject"], "apple") == set()
+        assert await indexer.search(1, ["subject"], " ") is None
+        assert shard.indexed_index == shard.applied.index
+        await indexer.close()
+
+
+async def test_what_was_not_indexed_is_found_again_after_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        one = await deliver(shard, letter("one"))
+        await indexer.catch_up()
+        two = await deliver(shard, letter("two"))
+        await destroy(shard, one.email_id)
+        await indexer.close()
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        assert indexer.pending == 2
+        assert await indexer.search(1, ["subject"], "two") == {two.email_id}
+        assert await indexer.search(1, ["subject"], "one") == set()
+        await indexer.close()
+
+
+@pytest.mark.parametrize("loss", ["removed", "damaged"])
+async def test_a_lost_index_is_made_anew(tmp_path: Path, loss: str) -> None:
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        replies = [await deliver(shard, letter("kept")) for _ in range(20)]
+        await indexer.catch_up()
+        await indexer.close()
+    if loss == "removed":
+        shutil.rmtree(tmp_path / "i")
+    else:
+        (tmp_path / "i" / "meta.json").write_text("{")
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        found = await indexer.search(1, ["subject"], "kept")
+        assert found == {reply.email_id for reply in replies}
+        await indexer.close()
+
+
+async def test_an_index_that_fails_is_made_anew_and_at_last_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        reply = await deliver(shard, letter("first"))
+        await indexer.catch_up()
+        real = indexer_module.SearchIndex.commit
+        failures = 2
+
+        def fails(self: object, *, complete: bool = True) -> None:
+            nonlocal failures
+            failures -= 1
+            if failures >= 0:
+                raise IndexFailed("no")
+            real(self, complete=complete)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(indexer_module.SearchIndex, "commit", fails)
+        await deliver(shard, letter("second"))
+        assert await indexer.search(1, ["subject"], "first") == {reply.email_id}
+        failures = 10**9
+        await deliver(shard, letter("third"))
+        with pytest.raises(Unavailable):
+            await indexer.search(1, ["subject"], "third")
+        await indexer.close()
+
+
+async def test_the_index_follows_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer_module, "QUIET_S", 0.01)
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        await deliver(shard, letter("soon"))
+        for _ in range(500):
+            if not indexer.pending and shard.indexed_index == shard.applied.index:
+                break
+            await asyncio.sleep(0.01)
+        assert indexer.pending == 0
+        assert shard.indexed_index == shard.applied.index
+        await indexer.close()
