@@ -25,7 +25,8 @@ _ATOM = r"(?:[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]|[^\x00-\x7f])"
 _DOT_STRING = re.compile(rf"{_ATOM}+(?:\.{_ATOM}+)*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _QUOTED_PAIR = re.compile(r"\\(.)", re.DOTALL)
-_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?")
+# RFC 5321 §4.1.2 has no underscore; the DNS does, and hosts with one send mail.
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 _SOURCE_ROUTE = re.compile(r"@[^@,:<>\s]+(?:,@[^@,:<>\s]+)*:")
 # UTS 46: what people type for a full stop between labels.
 _FULL_STOPS = str.maketrans("\u3002\uff0e\uff61", "...")

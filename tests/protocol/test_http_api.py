@@ -49,13 +49,13 @@ async def test_problem_of_the_actor_is_passed_on() -> None:
         assert answer.json()["type"] == "urn:ietf:params:jmap:error:notRequest"
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "", "application/jsonx", "multipart/x"])
-async def test_other_content_types_are_not_json(content_type: str) -> None:
+async def test_other_content_types_are_not_json() -> None:
     async with running() as house, house.client() as client:
-        headers = {"Content-Type": content_type}
-        answer = await client.post("/jmap/api", content=b"{}", headers=headers)
-        assert answer.status_code == 400
-        assert answer.json()["type"] == "urn:ietf:params:jmap:error:notJSON"
+        for content_type in ("text/plain", "", "application/jsonx", "multipart/x"):
+            headers = {"Content-Type": content_type}
+            answer = await client.post("/jmap/api", content=b"{}", headers=headers)
+            assert answer.status_code == 400
+            assert answer.json()["type"] == "urn:ietf:params:jmap:error:notJSON"
         assert house.mail.requests == []
 
 
@@ -86,15 +86,15 @@ async def pieces(octets: bytes, count: int) -> Any:
         yield octets
 
 
-@pytest.mark.parametrize("failure", [Unavailable(), NotPrimary(), OutcomeUnknown()])
-async def test_what_is_temporary_is_503(failure: Exception) -> None:
+async def test_what_is_temporary_is_503() -> None:
     async with running() as house, house.client() as client:
-        house.mail.failure = failure
-        answer = await client.post("/jmap/api", json=REQUEST)
-        assert answer.status_code == 503
-        assert int(answer.headers["retry-after"]) >= 1
-        assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.json()["title"] == "serverUnavailable"
+        for failure in (Unavailable(), NotPrimary(), OutcomeUnknown()):
+            house.mail.failure = failure
+            answer = await client.post("/jmap/api", json=REQUEST)
+            assert answer.status_code == 503
+            assert int(answer.headers["retry-after"]) >= 1
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["title"] == "serverUnavailable"
 
 
 async def test_what_we_do_not_know_is_temporary_and_tells_nothing() -> None:

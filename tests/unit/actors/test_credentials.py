@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors import credentials
-from actors.credentials import Hasher, HashCost, prepared, scram_keys
+from actors.credentials import HashCost, Hasher, prepared, scram_keys
 from mail.errors import Invalid, Overloaded
 
 CHEAP = HashCost(passes=1, memory_kib=8, lanes=1)

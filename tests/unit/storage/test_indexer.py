@@ -111,9 +111,7 @@ async def test_an_index_that_fails_is_made_anew_and_at_last_given_up(
         await indexer.close()
 
 
-async def test_the_index_follows_by_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_index_follows_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexer_module, "QUIET_S", 0.01)
     async with opened(tmp_path / "s") as shard:
         indexer = await follow(shard, tmp_path / "i")
