@@ -21,24 +21,50 @@ class Address:
     port: int
 
 
-def reserve(settings: Settings, before: Mapping[str, int]) -> dict[str, Address]:
-    """Return the address of every listener by name; port 0 becomes a free one.
+class Reservation:
+    """The addresses of all listeners, kept free for our gateways until closed.
+
+    A socket that is bound and does not listen keeps everybody off a port but those who ask for
+    it with SO_REUSEADDR, as our gateways do: no connection of anybody gets it by chance while
+    a gateway starts, or comes back after it was killed.
+    """
+
+    def __init__(self) -> None:
+        self.addresses: dict[str, Address] = {}
+        self._held: list[socket.socket] = []
+
+    def add(self, name: str, host: str, checked: socket.socket) -> None:
+        """Hold the address that `checked` could have listened on."""
+        address = checked.getsockname()
+        held = socket.socket(checked.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        checked.close()
+        self._held.append(held)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.bind(address)
+        self.addresses[name] = Address(host, address[1])
+
+    def close(self) -> None:
+        """Give the addresses up."""
+        for held in self._held:
+            held.close()
+
+
+def reserve(settings: Settings, before: Mapping[str, int]) -> Reservation:
+    """Reserve the address of every listener; port 0 becomes a free one.
 
     The port is found here and not by the gateway, so that a gateway that was killed comes back
     where its clients look for it; `before` has the ports of a node that was killed, which it
     gets again if they are free. Raises Refused when an address cannot be had.
     """
-    sockets: list[socket.socket] = []  # Open until all are known: no port is found twice.
-    found = {}
+    reservation = Reservation()
     try:
         for name, listener in served_listeners(settings).items():
-            bound = _bind(name, listener.host, listener.port, before.get(name, 0))
-            sockets.append(bound)
-            found[name] = Address(listener.host, bound.getsockname()[1])
-    finally:
-        for bound in sockets:
-            bound.close()
-    return found
+            checked = _bind(name, listener.host, listener.port, before.get(name, 0))
+            reservation.add(name, listener.host, checked)
+    except BaseException:
+        reservation.close()
+        raise
+    return reservation
 
 
 def ports_before(run: Mapping[str, Any]) -> dict[str, int]:

@@ -4,8 +4,7 @@ Ray's own `ray.init()` would also start an autoscaler, a log monitor and an API 
 processes that have nothing to do here, so the node is made of the parts that `ray start` uses.
 Every process of it ends with ours, killed or not: GCS and raylet by the kernel, at once; workers
 when they miss the raylet, within seconds; what still lags is ended by the next start
-(`cluster/processes.py`). They do not hear SIGTERM: whoever signals a whole process group or
-service means us, and we need them until what was accepted is finished.
+(`cluster/processes.py`).
 
 State       none that survives: names and actors are made anew at each start.
 On failure  Refused at the start; later `lost` says that a part has died.
@@ -16,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import tempfile
 import threading
 from pathlib import Path
@@ -81,6 +79,9 @@ class LocalRay:
     def start(self) -> None:
         """Start Ray and connect to it. On the main thread, whose end is Ray's end.
 
+        Signals that are blocked now are blocked in all of Ray's processes; handlers are Ray's
+        afterwards.
+
         Raises Refused when Ray does not start.
         """
         assert threading.current_thread() is threading.main_thread()
@@ -93,7 +94,6 @@ class LocalRay:
             include_log_monitor=False,  # type: ignore[arg-type]  # Ray's annotation is wrong.
             no_monitor=True,
         )
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # Inherited by all.
         try:
             self._node = _BareNode(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
             ray.init(
@@ -108,8 +108,6 @@ class LocalRay:
             self.stop()
             first_line = str(error).strip().splitlines()[:1]
             raise Refused(f"Ray did not start: {''.join(first_line)}") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def lost(self) -> str | None:
         """Return the name of a part that has died, or None."""

@@ -169,8 +169,16 @@ class RayNode(Section):
 def default_actors() -> int:
     """Return the smaller of 16 × cores and free memory / 200 MB, at least 1."""
     by_cores = ACTORS_A_CORE * len(os.sched_getaffinity(0))
-    by_memory = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MEMORY_AN_ACTOR_BYTES
-    return max(1, min(by_cores, by_memory))
+    return max(1, min(by_cores, _free_memory_bytes() // MEMORY_AN_ACTOR_BYTES))
+
+
+def _free_memory_bytes() -> int:
+    """Return what may still be used, caches that the kernel would give up included (proc(5))."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class Settings(BaseSettings):

@@ -54,7 +54,10 @@ from mail.errors import MailError
 log = structlog.get_logger()
 
 DEMO_ACCOUNTS = ("alice@example.test", "bob@example.test")
-START_S_MAX = 120.0  # One actor; a machine under load starts two a second.
+START_S_MAX = 180.0  # Until one actor answers; all may start at once, some of them last.
+# Until the shards are open before `ready` is said anyway: a large node would otherwise refuse
+# mail for minutes that it can take for all shards but the last, and hold for those.
+SHARDS_S_MAX = 30.0
 DRAIN_GRACE_S = 5.0  # For a gateway's answer, after the connections were cut off.
 SHARD_DRAIN_S = 15.0
 STOP_S_MAX = 60.0  # The two above, one after the other, and Ray's own end.
@@ -62,6 +65,7 @@ BEAT_S = 1.0
 # A Ray that dies so soon would die again: better to say so than to start for ever.
 STEADY_S = 10.0
 ASKS_AT_ONCE = 64
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Progress(Protocol):
@@ -103,16 +107,8 @@ def run(loaded: Loaded, *, demo: bool, progress: Progress) -> int:
     data = DataDirectory(loaded.settings.data)
     data.take()
     node = Node(loaded, data, demo=demo, progress=progress)
-    began = time.monotonic()
     try:
         asyncio.run(node.live())
-    except RayLost as lost:
-        progress.end()
-        if time.monotonic() - began < STEADY_S:
-            raise Refused(f"{lost} died soon after the start, see {data.logs}") from None
-        progress.note(f"{lost} has died: starting again")
-        progress.restore()
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
     finally:
         data.release()
     return 0
@@ -131,13 +127,17 @@ class Node:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._control = Control(self._stop.set)
+        self._is_ready = False
+        self._opening: asyncio.Task[None] | None = None
         self._ray: LocalRay | None = None
         self._transport: RayTransport | None = None
         self._plan: NodePlan | None = None
         self._run: dict[str, Any] = {}
+        self._reservation = listeners.Reservation()
 
     async def live(self) -> None:
-        """Start, serve, stop. Raises Refused when it cannot start, RayLost."""
+        """Start, serve, stop. Raises Refused when it cannot start."""
+        began = time.monotonic()
         logs.configure(self._data.logs / "up.log", self._settings.log.level)
         self._take_signals()
         try:
@@ -149,11 +149,8 @@ class Node:
                 serving.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await serving
-        except RayLost:
-            await self._control.close()
-            if self._ray is not None:
-                self._ray.abandon()
-            raise
+        except RayLost as lost:
+            await self._start_again(lost, lived_s=time.monotonic() - began)
         except BaseException:
             await self._end()
             raise
@@ -168,7 +165,7 @@ class Node:
             log.info("told to stop", signal=name)
             self._stop.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, told, number.name)
 
     # Start
@@ -186,17 +183,25 @@ class Node:
         self._control.serve(administration, lambda: status.gather("starting"))
         await self._start_actors(plan, transport)
         found = await self._wait_for_gateways(plan, transport)
+        self._opening = asyncio.create_task(self._open_shards(plan, transport), name="open shards")
+        await asyncio.wait((self._opening,), timeout=SHARDS_S_MAX)
         if self._demo:
             self._progress.step("making the demo accounts")
             passwords = self._data.demo_passwords(DEMO_ACCOUNTS)
             await administration.add_demo(passwords)
             for address, password in passwords.items():
                 self._progress.say(f"account {address} password {password}")
-        self._control.serve(administration, status.gather)
+        opening = self._opening
+        self._control.serve(
+            administration, lambda: status.gather("" if opening.done() else "starting")
+        )
         self._run["listeners"] = {one.name: f"{one.host}:{one.port}" for one in found}
         self._data.write_run(self._run)
+        self._is_ready = True
         self._progress.end()
         self._progress.say(self._ready_line(found))
+        if not opening.done():
+            self._progress.note("shards are still being opened; mail for them waits")
         log.info("ready", seconds=round(time.monotonic() - began, 1))
         await self._beat(plan, transport)
 
@@ -217,8 +222,8 @@ class Node:
             now = datetime.datetime.now(datetime.UTC)
             files = tls.ensure(data.tls, settings.hostname, now)
         self._ca = files.ca
-        addresses = listeners.reserve(settings, listeners.ports_before(left or {}))
-        plan = self._node_plan(identity, files, addresses)
+        self._reservation = listeners.reserve(settings, listeners.ports_before(left or {}))
+        plan = self._node_plan(identity, files, self._reservation.addresses)
         self._plan = plan
         return plan
 
@@ -255,20 +260,38 @@ class Node:
         self._data.write_run(self._run)
         self._progress.divert(self._data.logs / "ray.log")  # Ray prints what befalls its workers.
         self._ray = LocalRay(plan.place, directory, self._settings.ray.object_store_bytes)
-        self._ray.start()
-        self._take_signals()  # Ray has put its own handlers in.
+        # Ray's processes inherit that they do not hear SIGTERM: whoever signals a whole process
+        # group or service means us, and we need them until what was accepted is finished. We
+        # hear it again once Ray's handlers, which end the process at once, are replaced by ours.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            self._ray.start()
+            self._take_signals()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._transport = RayTransport(plan.place.namespace)
         return self._transport
 
     async def _start_actors(self, plan: NodePlan, transport: RayTransport) -> None:
+        """Start the directory and the gateways; return when the directory is open, or damaged."""
         self._progress.step("starting the directory and the gateways")
         first = (shard_name(DIRECTORY_SHARD), *plan.gateway_names)
         await asyncio.to_thread(lambda: [plan.start(name) for name in first])
-        directory = await self._shown(transport, DIRECTORY_SHARD)
+        try:
+            directory = await self._shown(transport, DIRECTORY_SHARD)
+        except MailError as error:
+            file = self._data.logs / "shard-1.log"
+            raise Refused(f"the directory does not start ({error.text}), see {file}") from None
         if directory.trouble:
             self._progress.note(f"the directory is damaged: {directory.trouble}")
+
+    async def _open_shards(self, plan: NodePlan, transport: RayTransport) -> None:
+        """Start every shard of the directory's table; return when each is open or has failed."""
+        try:
+            table = await ask(transport, DIRECTORY_SHARD, ListShards(), Shards)
+        except MailError as error:
+            self._progress.note(f"no shard is opened: {error.text}")
             return
-        table = await ask(transport, DIRECTORY_SHARD, ListShards(), Shards)
         shards = [row.shard for row in table.shards if row.shard != DIRECTORY_SHARD]
         await asyncio.to_thread(lambda: [plan.start(shard_name(shard)) for shard in shards])
         done = 0
@@ -277,23 +300,22 @@ class Node:
         async def wait_for(shard: ShardId) -> None:
             nonlocal done
             async with at_once:
-                shown = await self._shown(transport, shard)
+                try:
+                    shown = await self._shown(transport, shard)
+                    state, trouble = shown.state, shown.trouble
+                except MailError as error:
+                    state, trouble = "not open", error.text
             done += 1
-            self._progress.step(f"opening shards: {done} of {len(shards)}")
-            if shown.trouble:
-                self._progress.note(f"shard {shard} is damaged: {shown.trouble}")
+            if not self._is_ready:
+                self._progress.step(f"opening shards: {done} of {len(shards)}")
+            if trouble:
+                self._progress.note(f"shard {shard} is {state}: {trouble}")
 
         await asyncio.gather(*map(wait_for, shards))
 
     async def _shown(self, transport: RayTransport, shard: ShardId) -> ShardShown:
-        """Wait until a shard is open, or damaged."""
-        try:
-            return await ask(transport, shard, ShowShard(), ShardShown, timeout_s=START_S_MAX)
-        except MailError as error:
-            name = shard_name(shard).replace("/", "-")
-            raise Refused(
-                f"shard {shard} does not start ({error.text}), see {self._data.logs / name}.log"
-            ) from None
+        """Wait until a shard is open, or damaged. Raises Unavailable."""
+        return await ask(transport, shard, ShowShard(), ShardShown, timeout_s=START_S_MAX)
 
     async def _wait_for_gateways(
         self, plan: NodePlan, transport: RayTransport
@@ -338,14 +360,32 @@ class Node:
 
     # Stop
 
+    async def _start_again(self, lost: RayLost, *, lived_s: float) -> None:
+        """Become a new start of the same command, at once: threads may wait for a dead Ray.
+
+        Raises Refused when it would only die again.
+        """
+        assert self._ray is not None
+        self._progress.end()
+        await self._control.close()
+        self._ray.abandon()
+        if lived_s < STEADY_S:
+            raise Refused(f"{lost} died soon after the start, see {self._data.logs}") from None
+        self._progress.note(f"{lost} has died: starting again")
+        self._progress.restore()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
     async def _end(self) -> None:
         """Drain in order: who starts things, who accepts, who keeps; then Ray and the files."""
         transport, plan = self._transport, self._plan
+        if self._opening is not None:
+            self._opening.cancel()
         if transport is not None and plan is not None:
             await self._hurried(self._drain(plan, transport))
         await self._control.close()
         if self._ray is not None:
             self._ray.stop()
+        self._reservation.close()
         if self._run:
             self._data.forget_run()
         self._progress.end()

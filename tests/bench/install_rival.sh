@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install the benchmark's rival, Postfix and Dovecot, from Debian; start nothing.
+# Install the benchmark's rival, Postfix and Dovecot, and perf from Debian; start nothing.
 #
 # Usage: install_rival.sh      (as root, on Debian or a derivative; safe to repeat)
 #
@@ -13,7 +13,7 @@
 #   other    the exit code of apt-get
 set -eu
 
-PACKAGES="postfix dovecot-core dovecot-lmtpd dovecot-imapd strace"
+PACKAGES="postfix dovecot-core dovecot-lmtpd dovecot-imapd linux-perf"
 POLICY=/usr/sbin/policy-rc.d
 
 fail() {
@@ -71,7 +71,7 @@ if [ -n "$missing" ]; then
 fi
 
 for program in /usr/sbin/postfix /usr/sbin/smtp-source /usr/sbin/dovecot /usr/lib/dovecot/lmtp \
-    /usr/lib/dovecot/imap /usr/bin/strace; do
+    /usr/lib/dovecot/imap /usr/bin/perf; do
     [ -x "$program" ] || fail "$program is missing although its package is installed"
 done
 echo "install_rival: Postfix $(dpkg-query -W -f '${Version}' postfix)," \

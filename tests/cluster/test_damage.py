@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.mail import send, subjects
+from tests.cluster.post import send, subjects
 from tests.e2e.cluster_fixture import running
 
 ALICE, BOB = "alice@example.test", "bob@example.test"

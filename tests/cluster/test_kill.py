@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.cluster.mail import send, subjects
+from tests.cluster.post import send, subjects
 from tests.e2e.cluster_fixture import Cluster, running
 
 ALICE = "alice@example.test"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tests.cluster.mail import send, subjects
+from tests.cluster.post import send, subjects
 from tests.e2e.cluster_fixture import Cluster, running
 
 LIMIT = 3

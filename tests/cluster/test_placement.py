@@ -9,7 +9,7 @@ from tests.e2e.cluster_fixture import environment
 
 def test_no_actor_starts_beside_other_data(tmp_path: Path) -> None:
     done = subprocess.run(
-        (sys.executable, str(Path(__file__).with_name("start_elsewhere.py"))),
+        (sys.executable, "-m", "tests.cluster.start_elsewhere"),
         env=environment(tmp_path),
         capture_output=True,
         text=True,

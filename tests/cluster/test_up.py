@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from cluster.processes import holders
-from tests.cluster.mail import send, subjects
+from tests.cluster.post import send, subjects
 from tests.e2e.cluster_fixture import DEMO, Cluster, helio, running
 
 ALICE = DEMO[0]

@@ -259,7 +259,8 @@ class Cluster:
 
 def _title(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline()).strip()
+        # While a method runs, Ray appends its name: `ray::HttpActor.pulse`.
+        return " ".join(process.cmdline()).strip().partition(".")[0]
     except psutil.Error:
         return ""
 

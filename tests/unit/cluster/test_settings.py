@@ -1,5 +1,6 @@
 """Settings: which layer wins, what is refused, and in one line that names the setting."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,22 @@ def test_a_section_of_the_file_keeps_the_other_defaults(tmp_path: Path) -> None:
     file = tmp_path / "other.toml"
     file.write_text("[imap]\nhost = '0.0.0.0'\n")
     assert load(file).settings.imap.port == 2143
+
+
+def test_the_example_shows_the_defaults(tmp_path: Path) -> None:
+    example = Path(__file__).parents[3] / "heliograph.toml.example"
+    lines = [re.sub(r"^# (\w+ =)", r"\1", line) for line in example.read_text().splitlines()]
+    file = tmp_path / "all.toml"
+    file.write_text("\n".join(lines))
+    assert load(file).settings == load().settings
+    from_file = {one.name for one in load(file).shown() if one.source == "file"}
+    served = {one.name for one in load().shown() if "later release" not in one.doc}
+    assert served - from_file == {
+        "hostname",
+        "mailbox_actors_per_node",
+        "tls.certificate",
+        "tls.key",
+    }
 
 
 def test_wrong_value(monkeypatch: pytest.MonkeyPatch) -> None:
