@@ -49,7 +49,7 @@ from actors.shard_host import ShardHost
 from mail.address import parse_address
 from mail.errors import Invalid, MailError, Overloaded, SignInRefused
 from storage.keys import DIRECTORY
-from storage.shard import Applying
+from storage.shard import Applying, Shard
 
 WATCHERS_MAX = 1024
 WATCH_MS_MAX = 60_000
@@ -67,6 +67,9 @@ class Directory(ShardHost):
         self._hasher = hasher or Hasher()
         self._changed = asyncio.Event()
         self._watchers = 0
+
+    async def opened(self, shard: Shard) -> None:
+        shard.has_index = False
 
     def applied(self, entries: Sequence[Applying]) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -167,6 +170,7 @@ class Directory(ShardHost):
     async def close(self) -> None:
         await super().close()
         self._changed.set()
+        self._hasher.close()
 
 
 def _now_ms() -> int:

@@ -24,7 +24,8 @@ class LocalTransport:
         if handle is None:
             raise Unavailable
         try:
-            return await asyncio.wait_for(handle(frame), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                return await handle(frame)
         except TimeoutError:
             raise OutcomeUnknown from None
 

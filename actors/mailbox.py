@@ -144,8 +144,9 @@ class Mailbox(ShardHost):
         digest = digest_of(command.raw)
         plan = mailbox_turns.mailbox_plan(command.mailbox, mailbox_turns.deliver(command, digest))
         reply = await self._run(command.mailbox, command.request_id, plan, {digest: command.raw})
-        if isinstance(reply, Delivered) and not reply.repeated:
-            self.indexer.expect(command.mailbox, reply.email_id, command.search_text)
+        # The mailbox may have been closed meanwhile; the mail is safe and is so answered.
+        if isinstance(reply, Delivered) and not reply.repeated and self._indexer is not None:
+            self._indexer.expect(command.mailbox, reply.email_id, command.search_text)
         return reply
 
     async def _put_blob(self, command: PutBlob) -> Reply:

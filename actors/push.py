@@ -12,8 +12,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 
+import structlog
+
 from actors.commands import GatewayId, MailboxId, MailboxState, ShardId, States
 from mail.errors import MailError
+
+log = structlog.get_logger()
 
 SUBSCRIPTION_TTL_MS = 60_000
 # A beat renews the subscriptions; listeners hear the present states at least every
@@ -127,7 +131,10 @@ class PushHub:
         assert followed.state is not None
         followed.told_at = asyncio.get_running_loop().time()
         for listener in list(followed.listeners):
-            listener(followed.state)
+            try:
+                listener(followed.state)
+            except Exception as error:  # It must not end the beat, nor be in the others' way.
+                log.error("listener failed", mailbox=followed.state.mailbox, error=repr(error))
 
     async def _beat_forever(self) -> None:
         while True:

@@ -79,7 +79,9 @@ class RayTransport:
         except Exception as error:
             raise not_sent(error) from None
         try:
-            return await asyncio.wait_for(reference, max(0.0, deadline - loop.time()))
+            # Not wait_for, which may swallow a cancellation that meets the answer.
+            async with asyncio.timeout_at(deadline):
+                return await reference
         except Exception as error:
             if is_final(error):
                 self._handles.pop(name, None)
@@ -94,7 +96,8 @@ class RayTransport:
             self._lookups[name] = lookup
             lookup.add_done_callback(lambda _: self._lookups.pop(name, None))
         try:
-            handle = await asyncio.wait_for(asyncio.shield(lookup), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                handle = await asyncio.shield(lookup)
         except TimeoutError:
             raise Unavailable(f"{name} could not be looked up in time") from None
         except Exception:

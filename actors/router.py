@@ -60,6 +60,7 @@ from mail.errors import (
     MailError,
     OutcomeUnknown,
     Overloaded,
+    RequestExpired,
     ShardDamaged,
     Unavailable,
 )
@@ -79,6 +80,9 @@ LANE_CALLS_MAX = 2
 WATCH_S = 20.0
 CACHE_ENTRIES_MAX = 100_000
 REPEATS_WAITING_MAX = 10_000
+# A shard that is away or overloaded is told of a repeat so long: peers come again for days, but
+# what waits here is lost with the gateway anyway.
+EXPECT_S_MAX, EXPECT_PAUSE_S = 3600.0, 10.0
 
 ReplyT = TypeVar("ReplyT")
 
@@ -95,41 +99,79 @@ async def ask(
 
     Raises what the actor answered, or Unavailable.
     """
-    frame = wire.encode([command])
-    replies = await _insist(transport, shard, frame, timeout_s=timeout_s)
-    return wire.result(replies[0], expected)
+    asked = _Asked(command, timeout_s)
+    await _insist(transport, shard, asked)
+    return wire.result(asked.answer.result(), expected)
 
 
-async def _insist(
-    transport: Transport, shard: ShardId, frame: bytes, *, timeout_s: float
-) -> list[Reply]:
-    """Return the replies to a frame; a failed call, or one that came too early, is repeated."""
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + timeout_s
+class _Asked:
+    """One command on its way, and who waits for its reply."""
+
+    def __init__(self, command: Command, timeout_s: float, *, size_bytes: int = 0) -> None:
+        loop = asyncio.get_running_loop()
+        self.command = command
+        self.size_bytes = size_bytes
+        self.answer: asyncio.Future[Reply] = loop.create_future()
+        self.deadline = loop.time() + timeout_s
+        self._unknown = False  # an earlier try may have happened
+
+    def settle(self, reply: Reply, *, again_at: float) -> None:
+        """Take the reply to a try, unless a try at `again_at` may bring a better one."""
+        if self.answer.done():
+            return
+        error = wire.raised(reply) if isinstance(reply, Failed) else None
+        self._unknown = self._unknown or isinstance(error, OutcomeUnknown)
+        if _passes(error) and again_at < self.deadline:
+            return
+        if self._unknown and isinstance(error, Unavailable):
+            # What the last try says of itself says nothing of the ones before it.
+            reply = wire.failed(OutcomeUnknown(error.text))
+        self.answer.set_result(reply)
+
+
+async def _insist(transport: Transport, shard: ShardId, asked: _Asked) -> None:
+    """Carry a command until it is answered; what failed or came too early goes again."""
     pause_s = RETRY_FIRST_S
-    while True:
-        left_s = deadline - loop.time()
-        try:
-            octets = await transport.call(shard, frame, timeout_s=max(0.1, min(CALL_S_MAX, left_s)))
-            replies = wire.decode_replies(octets)
-            if not any(_passes(reply) for reply in replies):
-                return replies
-            if loop.time() + pause_s >= deadline:
-                return replies
-        except Unavailable:
-            if loop.time() + pause_s >= deadline:
-                raise
+    while not await _carry(transport, shard, [asked], pause_s):
         await asyncio.sleep(pause_s)
         pause_s = min(RETRY_S_MAX, pause_s * 2)
 
 
-def _passes(reply: Reply) -> bool:
+async def _carry(
+    transport: Transport, shard: ShardId, asked: Sequence[_Asked], pause_s: float
+) -> bool:
+    """Make one call, settle what it settles, and say whether it was all."""
+    loop = asyncio.get_running_loop()
+    left_s = max(one.deadline for one in asked) - loop.time()
+    replies = await _call(transport, shard, asked, max(0.1, min(CALL_S_MAX, left_s)))
+    for one, reply in zip(asked, replies, strict=True):
+        one.settle(reply, again_at=loop.time() + pause_s)
+    return all(one.answer.done() for one in asked)
+
+
+async def _call(
+    transport: Transport, shard: ShardId, asked: Sequence[_Asked], timeout_s: float
+) -> list[Reply]:
+    """Return the replies of one call; whatever goes wrong with it is the reply to each command."""
+    try:
+        frame = wire.encode([one.command for one in asked])
+        octets = await transport.call(shard, frame, timeout_s=timeout_s)
+        replies = wire.decode_replies(octets)
+        if len(replies) == len(asked):
+            return replies
+        error: Exception = OutcomeUnknown("an answer to something else")
+    except Unavailable as unavailable:
+        error = unavailable
+    except Exception as unexpected:
+        log.error("call failed", shard=shard, error=repr(unexpected))
+        error = unexpected
+    return [wire.failed(error)] * len(asked)
+
+
+def _passes(error: MailError | None) -> bool:
     """Say whether a failure may be over in a moment: a restart, a change of primary."""
-    if not isinstance(reply, Failed):
-        return False
-    error = wire.raised(reply)
     return isinstance(error, Unavailable) and not isinstance(
-        error, (ShardDamaged, DiskFull, Overloaded)
+        error, (ShardDamaged, DiskFull, Overloaded, RequestExpired)
     )
 
 
@@ -139,49 +181,48 @@ class Lane:
     def __init__(self, transport: Transport, shard: ShardId) -> None:
         self._transport = transport
         self._shard = shard
-        self._waiting: deque[tuple[Deliver, asyncio.Future[Reply]]] = deque()
+        self._waiting: deque[_Asked] = deque()
         self._calls: set[asyncio.Task[None]] = set()
 
     async def deliver(self, command: Deliver) -> Reply:
-        """Return the reply to one delivery. Raises Unavailable when none came in time."""
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._waiting.append((command, answer))
+        """Return the reply to one delivery: a Failed, of a temporary kind, when none came in time.
+
+        A delivery whose caller is gone before it was sent is not sent.
+        """
+        asked = _Asked(command, DELIVER_S_MAX, size_bytes=len(command.raw))
+        self._waiting.append(asked)
         if len(self._calls) < LANE_CALLS_MAX:
-            task = asyncio.create_task(self._carry())
+            task = asyncio.create_task(self._work())
             self._calls.add(task)
             task.add_done_callback(self._calls.discard)
-        return await answer
+        return await asked.answer
 
-    async def _carry(self) -> None:
+    async def _work(self) -> None:
         await asyncio.sleep(0)  # Lets others who are about to deliver come along.
-        while self._waiting:
-            batch: list[tuple[Deliver, asyncio.Future[Reply]]] = []
-            size = 0
-            while self._waiting and len(batch) < LANE_COMMANDS_MAX and size < LANE_BYTES_MAX:
-                batch.append(self._waiting.popleft())
-                size += len(batch[-1][0].raw)
-            await self._carry_batch(batch)
-
-    async def _carry_batch(self, batch: list[tuple[Deliver, asyncio.Future[Reply]]]) -> None:
-        frame = wire.encode([command for command, _ in batch])
-        try:
-            replies: Sequence[Reply | MailError] = await _insist(
-                self._transport, self._shard, frame, timeout_s=DELIVER_S_MAX
-            )
-            if len(replies) != len(batch):
-                replies = [OutcomeUnknown()] * len(batch)
-        except MailError as error:
-            replies = [error] * len(batch)
-        except Exception:
-            log.exception("delivery call failed", shard=self._shard)
-            replies = [OutcomeUnknown()] * len(batch)
-        for (_, answer), reply in zip(batch, replies, strict=True):
-            if answer.done():
+        pause_s = RETRY_FIRST_S
+        while batch := self._batch():
+            if await _carry(self._transport, self._shard, batch, pause_s):
+                pause_s = RETRY_FIRST_S
                 continue
-            if isinstance(reply, MailError):
-                answer.set_exception(reply)
-            else:
-                answer.set_result(reply)
+            left = [one for one in batch if not one.answer.done()]
+            self._waiting.extendleft(reversed(left))
+            if len(left) == len(batch):  # Else the shard works, and others do not wait.
+                await asyncio.sleep(pause_s)
+                pause_s = min(RETRY_S_MAX, pause_s * 2)
+
+    def _batch(self) -> list[_Asked]:
+        """Take what one call carries of those who still wait for an answer."""
+        now = asyncio.get_running_loop().time()
+        batch: list[_Asked] = []
+        size = 0
+        while self._waiting and len(batch) < LANE_COMMANDS_MAX and size < LANE_BYTES_MAX:
+            one = self._waiting.popleft()
+            if one.deadline <= now:
+                one.settle(wire.failed(Unavailable("the shard is away")), again_at=now)
+            if not one.answer.done():
+                batch.append(one)
+                size += one.size_bytes
+        return batch
 
 
 class DirectoryCache:
@@ -248,8 +289,10 @@ class Router:
                 )
                 reply = wire.result(wire.decode_replies(octets)[0], DirectoryVersion)
                 self._cache.changed(reply.version)
-            except MailError:
+            except Exception as error:  # Whatever it is: what is remembered must not outlive it.
                 self._cache.lost()
+                if not isinstance(error, MailError):
+                    log.error("directory not followed", error=repr(error))
                 await asyncio.sleep(RETRY_S_MAX)
 
     async def close(self) -> None:
@@ -305,13 +348,17 @@ class Router:
             for destination in destinations
         ]
         shards = [destination.account.shard for destination in destinations]
-        results = await asyncio.gather(
-            *(
-                self._lane(shard).deliver(command)
-                for shard, command in zip(shards, commands, strict=True)
-            ),
-            return_exceptions=True,
-        )
+        try:
+            results = await asyncio.gather(
+                *(
+                    self._lane(shard).deliver(command)
+                    for shard, command in zip(shards, commands, strict=True)
+                )
+            )
+        except asyncio.CancelledError:
+            # The peer went away without an answer: it will come again.
+            self._expect_repeats(list(zip(shards, commands, strict=True)))
+            raise
         failures = [failure for result in results if (failure := _failure(result))]
         if not failures:
             return
@@ -336,7 +383,8 @@ class Router:
         """See to it that the peer's repeat does not double what had arrived (R18)."""
         for shard, delivery in deliveries:
             if len(self._tasks) >= REPEATS_WAITING_MAX:
-                return
+                log.warning("a repeat may be doubled", shard=shard, error="too many wait")
+                continue
             task = asyncio.create_task(self._expect_repeat(shard, delivery))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -345,10 +393,19 @@ class Router:
         command = ExpectRepeat(
             delivery.mailbox, new_request_id(), delivery.request_id, delivery.fingerprint
         )
-        try:
-            await ask(self._transport, shard, command, Done, timeout_s=300.0)
-        except MailError as error:
-            log.warning("a repeat may be doubled", shard=shard, error=type(error).__name__)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + EXPECT_S_MAX
+        while True:
+            try:
+                await ask(self._transport, shard, command, Done)
+                return
+            except Unavailable as error:
+                if loop.time() + EXPECT_PAUSE_S >= deadline:
+                    log.warning("a repeat may be doubled", shard=shard, error=type(error).__name__)
+                    return
+            except MailError:
+                return  # The mailbox is gone, and with it what could be doubled.
+            await asyncio.sleep(EXPECT_PAUSE_S)
 
     async def jmap(
         self, account: Account, request: bytes, *, session_state: str = ""
@@ -398,14 +455,8 @@ def _fingerprint(letter: Letter) -> bytes:
     return hashlib.sha256(letter.mail_from.encode("utf-8", "replace") + b"\0" + received).digest()
 
 
-def _failure(result: Reply | BaseException) -> MailError | None:
+def _failure(reply: Reply) -> MailError | None:
     """Return what went wrong with one delivery, or None."""
-    if isinstance(result, Delivered):
+    if isinstance(reply, Delivered):
         return None
-    if isinstance(result, MailError):
-        return result
-    if isinstance(result, Failed):
-        return wire.raised(result)
-    if isinstance(result, BaseException) and not isinstance(result, Exception):
-        raise result
-    return OutcomeUnknown()
+    return wire.raised(reply) if isinstance(reply, Failed) else OutcomeUnknown()

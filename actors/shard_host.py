@@ -91,10 +91,10 @@ class ShardHost:
         try:
             await shard.recover()
             await self.opened(shard)
-        except Damaged:
-            database.close()
-            hard.close()
+        except BaseException:
+            await shard.abandon()
             raise
+        self._directory.forget_log()
         shard.on_applied = self.applied
         self._shard = shard
 
@@ -122,8 +122,9 @@ class ShardHost:
         """Answer every command of a frame, in its order."""
         try:
             commands = wire.decode_commands(frame)
-        except MailError as error:
-            return wire.encode([wire.failed(error)])
+        except MailError:
+            # Of a newer release, while nodes are restarted in turn: not the sender's fault.
+            return wire.encode([wire.failed(Unavailable("a frame that cannot be read here"))])
         if len(commands) == 1:
             return wire.encode([await self._answer(commands[0])])
         return wire.encode(await asyncio.gather(*map(self._answer, commands)))
@@ -141,6 +142,8 @@ class ShardHost:
         except MailError as error:
             return wire.failed(error)
         except Damaged as error:
+            if self._shard is None and not self.trouble:
+                return wire.failed(Unavailable("the shard is closed"))
             self.out_of_service(str(error))
             return wire.failed(ShardDamaged())
         except Exception as error:

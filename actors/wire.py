@@ -38,8 +38,11 @@ def decode_commands(frame: bytes) -> list[Command]:
 
 
 def decode_replies(frame: bytes) -> list[Reply]:
-    """Return the replies of a frame. Raises Invalid when it is not one that we can read."""
-    replies: list[Reply] = _decode(_replies, frame)
+    """Return the replies of a frame. Raises OutcomeUnknown when we cannot read it (R11)."""
+    try:
+        replies: list[Reply] = _decode(_replies, frame)
+    except errors.Invalid as error:
+        raise errors.OutcomeUnknown(error.text) from None
     return replies
 
 
@@ -53,10 +56,10 @@ def _decode(decoder: msgspec.msgpack.Decoder[list[Any]], frame: bytes) -> list[A
 
 
 def failed(error: BaseException) -> Failed:
-    """Return the reply that carries `error`; an unknown one becomes Unavailable, with no detail."""
+    """Return the reply that carries `error`; one that we do not know leaves the outcome unknown."""
     if isinstance(error, errors.MailError):
         return Failed(type(error).__name__, error.text)
-    return Failed("Unavailable", "internal error")
+    return Failed("OutcomeUnknown", "internal error")
 
 
 def raised(reply: Failed) -> errors.MailError:

@@ -33,6 +33,7 @@ from actors.commands import (
     ShardShown,
     ShowMailbox,
     ShowShard,
+    SignIn,
 )
 from actors.jmap.ids import account_id_of
 from actors.ray_ports import RayTransport, shard_name
@@ -40,7 +41,7 @@ from actors.request_ids import new_request_id
 from actors.router import ask
 from cluster.placement import NodePlan
 from cluster.status import replica_facts
-from mail.errors import AlreadyExists, Unavailable
+from mail.errors import AlreadyExists, SignInRefused, Unavailable
 
 SHARD_START_TIMEOUT_S = 60.0
 SHARD_POLL_S = 0.05
@@ -151,19 +152,29 @@ class Administration:
             "replicas": replica_facts(shard, self._plan.node),
         }
 
-    async def add_demo(self, passwords: dict[str, str]) -> None:
-        """Make the demo accounts and their domains; what is there already stays as it is."""
+    async def add_demo(self, passwords: dict[str, str]) -> set[str]:
+        """Make the demo accounts and their domains; what is there already stays as it is.
+
+        Returns the addresses whose password has been changed to another one since.
+        """
         for domain in dict.fromkeys(address.rpartition("@")[2] for address in passwords):
             with contextlib.suppress(AlreadyExists):
                 await self.add_domain(domain)
-        await asyncio.gather(*map(self._add_demo_account, passwords, passwords.values()))
+        right = await asyncio.gather(*map(self._add_demo_account, passwords, passwords.values()))
+        return {address for address, is_right in zip(passwords, right, strict=True) if not is_right}
 
-    async def _add_demo_account(self, address: str, password: str) -> None:
+    async def _add_demo_account(self, address: str, password: str) -> bool:
+        """Make a demo account; say whether the password is its password."""
         try:
             await self.add_account(address, password)
         except AlreadyExists:
             account = await ask(self._transport, DIRECTORY_SHARD, GetAccount(address), Account)
             await self.serve(account.shard)
+            try:
+                await ask(self._transport, DIRECTORY_SHARD, SignIn(address, password), Account)
+            except SignInRefused:
+                return False
+        return True
 
     async def _change(self, command: Command) -> None:
         await ask(self._transport, DIRECTORY_SHARD, command, Done)

@@ -188,9 +188,10 @@ class Node:
         if self._demo:
             self._progress.step("making the demo accounts")
             passwords = self._data.demo_passwords(DEMO_ACCOUNTS)
-            await administration.add_demo(passwords)
+            changed = await administration.add_demo(passwords)
             for address, password in passwords.items():
-                self._progress.say(f"account {address} password {password}")
+                told = "was changed" if address in changed else password
+                self._progress.say(f"account {address} password {told}")
         opening = self._opening
         self._control.serve(
             administration, lambda: status.gather("" if opening.done() else "starting")

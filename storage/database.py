@@ -56,6 +56,10 @@ class Batch:
         self.ranges.append((family, start, end))
 
 
+class CannotOpen(Exception):
+    """The database cannot be opened now and is not damaged: in use, or no room, or no handles."""
+
+
 class WriteFailed(Exception):
     """A write or flush failed. This process must not write again: end it."""
 
@@ -87,13 +91,22 @@ _WAL_BYTES_MAX = 64 << 20
 # Bodies go to blob files: compaction then moves references instead of bodies.
 _BLOB_FILE_BYTES_MIN = 4096
 _OPEN_FILES_MAX = 256
+# Of RocksDB's messages, those that say nothing of the data.
+_PASSING = (
+    "lock hold by current process",
+    "While lock file",
+    "No space left on device",
+    "Too many open files",
+    "Cannot allocate memory",
+    "Disk quota exceeded",
+)
 
 
 class RocksDatabase:
     """A RocksDB on disk. Opened by one process at a time."""
 
     def __init__(self, path: Path, *, create: bool) -> None:
-        """Open. Raises Damaged when it is not there, cannot be read, or is in use."""
+        """Open. Raises Damaged when it is not there or cannot be read; CannotOpen."""
         options = _options(_STATE_BUFFER_BYTES)
         options.create_if_missing(create)
         options.create_missing_column_families(create)
@@ -121,7 +134,8 @@ class RocksDatabase:
                 family: self._db.get_column_family_handle(family.value) for family in Family
             }
         except Exception as error:  # rocksdict raises bare exceptions only.
-            raise Damaged(f"database: {error}") from None
+            kind = CannotOpen if any(words in str(error) for words in _PASSING) else Damaged
+            raise kind(f"database: {error}") from None
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
 
     def get(self, family: Family, key: bytes) -> bytes | None:

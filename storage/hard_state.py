@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from storage.records import Damaged, Record, decode, encode
 from storage.replication.core import Promise, ReplicaId
 
-SLOT_BYTES = 512
+SLOT_BYTES = 4096  # a disk's sector: a torn write tears one slot
 _LENGTH_BYTES, _CRC_BYTES = 2, 4
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -22,7 +23,7 @@ from mail.message import parse
 from mail.summary import SearchText
 from storage import keys
 from storage.mailbox_reader import MailboxReader
-from storage.search_index import Field, IndexDocument, IndexFailed, SearchIndex
+from storage.search_index import Field, IndexDocument, IndexFailed, IndexInUse, SearchIndex
 from storage.shard import Applying, Shard
 
 # Texts of new mail wait here until they are indexed; what does not fit is parsed again.
@@ -46,7 +47,7 @@ class Indexer:
     def __init__(self, shard: Shard, path: Path) -> None:
         self._shard = shard
         self._path = path
-        self._index = SearchIndex.open(path)
+        self._index = self._open()
         # Email to the log index of its last change, in that order; 0 while rebuilding.
         self._pending: OrderedDict[_EmailKey, int] = OrderedDict()
         self._reached = shard.applied.index  # everything up to here is in _pending or indexed
@@ -59,20 +60,36 @@ class Indexer:
         self.failed = 0  # documents that could not be read
         self.failures = 0  # indexes that could not go on
 
+    def _open(self, *, anew: bool = False) -> SearchIndex | None:
+        """Return the open index. Without one there is no search, but mail all the same."""
+        try:
+            return SearchIndex.open(self._path, anew=anew)
+        except (IndexFailed, IndexInUse, OSError) as error:
+            log.error("search index cannot be opened", error=repr(error))
+            return None
+
     def start(self) -> None:
         """Begin to follow."""
-        self._find_pending()
+        if self._index is not None:
+            self._find_pending(self._index)
         self._task = asyncio.create_task(self._follow(), name="indexer")
         if self._pending:
             self._changed.set()
 
-    def _find_pending(self) -> None:
+    def _find_pending(self, index: SearchIndex) -> None:
         """Find what is not indexed yet: in the log, or everything."""
-        if self._index.fresh or self._shard.indexed_index + 1 < self._shard.log_first:
-            self._pending.update(dict.fromkeys(self._all_emails(), 0))
+        if index.fresh or self._shard.indexed_index + 1 < self._shard.log_first:
+            self._pend_everything()
         else:
             for entry in self._shard.log_after(self._shard.indexed_index):
                 self._note(entry.mailbox, entry.emails, entry.index)
+
+    def _pend_everything(self) -> None:
+        """Put all emails before the changes that wait, which may also be of destroyed ones."""
+        waiting = self._pending
+        self._pending = OrderedDict.fromkeys(self._all_emails(), 0)
+        for key, index in waiting.items():
+            self._pending.setdefault(key, index)
 
     def _note(self, mailbox: int, emails: Sequence[int], index: int) -> None:
         for email_id in emails:
@@ -91,9 +108,12 @@ class Indexer:
 
     def expect(self, mailbox: int, email_id: int, text: SearchText) -> None:
         """Keep the text of a new email until it is indexed, if there is room for it."""
+        key = (mailbox, email_id)
+        if key in self._texts or key not in self._pending:
+            return  # A repeat, or it is indexed already: nobody would take it out again.
         chars = _chars(text)
         if self._text_chars + chars <= TEXT_CHARS_MAX:
-            self._texts[mailbox, email_id] = text
+            self._texts[key] = text
             self._text_chars += chars
 
     def applied(self, entries: Sequence[Applying]) -> None:
@@ -111,19 +131,30 @@ class Indexer:
         """
         wanted = [Field(name) for name in fields]
         await self.catch_up()
+        index = self._index
+        if index is None:
+            raise Unavailable
         try:
-            return await asyncio.to_thread(self._index.search, mailbox, wanted, text)
+            return await asyncio.to_thread(index.search, mailbox, wanted, text)
         except IndexFailed as error:
             async with self._lock:
-                self._make_anew(str(error))
+                if self._index is index:
+                    self._make_anew(str(error))
         return await self.search(mailbox, fields, text)
 
     async def catch_up(self) -> None:
         """Carry over everything that is applied now; what comes later may wait."""
         async with self._lock:
+            if self._index is None:
+                self._index = self._open()
+                if self._index is None:
+                    raise Unavailable
+                self._find_pending(self._index)
             left = len(self._pending)
             while self._pending and left > 0:
-                left -= await self._commit_some()
+                taken = await self._commit_some(self._index)
+                # An index made anew holds nothing yet: then all of it has to be carried over.
+                left = left - taken if taken else len(self._pending)
             self._note_reached()
 
     def _note_reached(self) -> None:
@@ -132,36 +163,34 @@ class Indexer:
         if oldest - 1 > self._shard.indexed_index:
             self._shard.note_indexed(oldest - 1)
 
-    async def _commit_some(self) -> int:
-        """Index a batch and return how many emails left the queue."""
+    async def _commit_some(self, index: SearchIndex) -> int:
+        """Index a batch and return how many emails left the queue; 0 when the index failed."""
         batch: list[tuple[_EmailKey, int]] = []
         while self._pending and len(batch) < COMMIT_DOCUMENTS_MAX:
             batch.append(self._pending.popitem(last=False))
         try:
-            await self._take_in([key for key, _ in batch])
+            await self._take_in(index, [key for key, _ in batch])
         except IndexFailed as error:
             self._make_anew(str(error))
             return 0
         except BaseException:
-            for key, index in reversed(batch):
+            for key, changed_index in reversed(batch):
                 if key not in self._pending:
-                    self._pending[key] = index
+                    self._pending[key] = changed_index
                     self._pending.move_to_end(key, last=False)
             raise
         return len(batch)
 
-    async def _take_in(self, batch: Sequence[_EmailKey]) -> None:
-        if not batch:
-            return
+    async def _take_in(self, index: SearchIndex, batch: Sequence[_EmailKey]) -> None:
         for mailbox, email_id in batch:
             text = await self._text(mailbox, email_id)
             if text is None:
-                self._index.remove(mailbox, [email_id])
+                index.remove(mailbox, [email_id])
             else:
-                self._index.add([IndexDocument(mailbox, email_id, text)])
+                index.add([IndexDocument(mailbox, email_id, text)])
             await asyncio.sleep(0)
         # Until a commit is complete, a fresh index counts as none: a crash begins it again.
-        await asyncio.to_thread(self._index.commit, complete=not self._pending)
+        await _to_its_end(asyncio.to_thread(index.commit, complete=not self._pending))
 
     def _make_anew(self, trouble: str) -> None:
         """Replace an index that cannot go on by an empty one; it holds nothing of its own (R9).
@@ -170,10 +199,12 @@ class Indexer:
         """
         self.failures += 1
         log.error("search index made anew", trouble=trouble, failures=self.failures)
-        self._index.close()
-        self._index = SearchIndex.open(self._path, anew=True)
-        self._find_pending()
-        if self.failures > FAILURES_MAX:
+        if self._index is not None:
+            self._index.close()
+        self._index = self._open(anew=True)
+        if self._index is not None:
+            self._find_pending(self._index)
+        if self._index is None or self.failures > FAILURES_MAX:
             raise Unavailable
 
     async def _text(self, mailbox: int, email_id: int) -> SearchText | None:
@@ -191,9 +222,14 @@ class Indexer:
         except KeyError:
             self.failed += 1
             return SearchText()
-        if len(raw) < keys.BLOB_CHUNK_BYTES:
-            return parse(raw).search_text
-        return await asyncio.to_thread(lambda: parse(raw).search_text)
+        try:
+            if len(raw) < keys.BLOB_CHUNK_BYTES:
+                return parse(raw).search_text
+            return await asyncio.to_thread(lambda: parse(raw).search_text)
+        except Exception as error:  # One message must not keep all others out of the index.
+            log.error("message not indexed", mailbox=mailbox, email=email_id, error=repr(error))
+            self.failed += 1
+            return SearchText()
 
     async def _follow(self) -> None:
         loop = asyncio.get_running_loop()
@@ -204,7 +240,8 @@ class Indexer:
             if len(self._pending) >= PENDING_EMAILS_MAX or quiet_at <= loop.time():
                 try:
                     await self.catch_up()
-                except Unavailable:
+                except Exception as error:
+                    log.error("search index does not follow", error=repr(error))
                     await asyncio.sleep(FOLLOW_AGAIN_S)
                     self._changed.set()
             else:
@@ -214,7 +251,7 @@ class Indexer:
     async def rebuild(self) -> int:
         """Index every email again and return how many there are."""
         async with self._lock:
-            self._pending.update(dict.fromkeys(self._all_emails(), 0))
+            self._pend_everything()
             count = len(self._pending)
         await self.catch_up()
         return count
@@ -225,7 +262,18 @@ class Indexer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         async with self._lock:
-            self._index.close()
+            if self._index is not None:
+                self._index.close()
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for `work` even when cancelled: the index takes one writer at a time."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _chars(text: SearchText) -> int:

@@ -3,6 +3,7 @@
     hard_state   identity, promise and high-water mark (`storage/hard_state.py`)
     db/          RocksDB
     index/       Tantivy; may be thrown away and is made again
+    found/       the write-ahead log as it was found, until the shard has recovered
 
 A directory is made once, on purpose. One that is empty, incomplete or another's is refused:
 an empty shard in the place of a full one would answer "no such mail" (R16).
@@ -11,7 +12,9 @@ an empty shard in the place of a full one would answer "no such mail" (R16).
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +42,7 @@ class ReplicaDirectory:
         self.hard_state = path / "hard_state"
         self.database = path / "db"
         self.index = path / "index"
+        self.found = path / "found"
 
     @property
     def is_made(self) -> bool:
@@ -53,6 +57,9 @@ class ReplicaDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         replica = ReplicaId(new_id())
         database = RocksDatabase(self.database, create=True)
+        if database.get(Family.CTL, keys.APPLIED) is not None:
+            database.close()
+            raise Damaged(f"{self.path.name}: a used database without its hard state")
         batch = Batch()
         identity = Identity(name.cluster, name.shard, name.kind, replica)
         batch.put(Family.CTL, keys.IDENTITY, records.encode(identity))
@@ -78,17 +85,33 @@ class ReplicaDirectory:
             hard.close()
             raise Damaged(f"{self.path.name}: holds {found}, not {name}")
         database = None
+        self._keep_log()
         try:
             database = RocksDatabase(self.database, create=False)
             octets = database.get(Family.CTL, keys.IDENTITY)
             if octets is None or records.decode(octets, Identity).replica != hard.record.replica:
                 raise Damaged(f"{self.path.name}: database and hard state are not of one replica")
-        except Damaged:
+        except BaseException:
             if database is not None:
                 database.close()
             hard.close()
             raise
         return database, hard
+
+    def _keep_log(self) -> None:
+        """Link the write-ahead log aside: RocksDB drops what lies behind a damage when it opens.
+
+        What lies there may be acknowledged mail, to be saved by hand.
+        """
+        with suppress(OSError):  # A file system without links: then not.
+            self.found.mkdir(exist_ok=True)
+            for file in self.database.glob("*.log"):
+                with suppress(FileExistsError):
+                    os.link(file, self.found / file.name)
+
+    def forget_log(self) -> None:
+        """Let go of what was linked aside: the shard has recovered."""
+        shutil.rmtree(self.found, ignore_errors=True)
 
 
 def _sync_directory(path: Path) -> None:

@@ -52,6 +52,8 @@ REPLIES_PRUNED_MAX = 64
 # Applied entries that stay in the log, and how far it may grow before the rest is cut off.
 LOG_KEPT_ENTRIES = 1024
 LOG_SLACK_ENTRIES = 1024
+# Keys that recovery reads before others have their turn: some milliseconds.
+CHECKED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,7 @@ class Shard:
     on_applied: Callable[[Sequence[Applying]], None] = lambda _: None
     on_fatal: Callable[[str], None] = lambda _: None
     counts: ShardCounts = field(default_factory=ShardCounts)
+    has_index: bool = True  # False: nothing follows the log, which need not be kept for it
     indexed_index: int = 0  # the log is kept from here on
     core: ReplicaCore = field(init=False)
     state: FamilyState = field(init=False)
@@ -164,7 +167,7 @@ class Shard:
         if tail and tail[0].index != self.applied.index + 1:
             raise Damaged(f"log: entry {self.applied.index + 1} is missing")
         self._log_first = log[0].index if log else self.applied.index + 1
-        self._check_state()
+        await self._check_state()
         record = self.hard.record
         self.core = ReplicaCore(
             replica=ReplicaId(record.replica),
@@ -186,10 +189,11 @@ class Shard:
             entries.append(entry)
         return entries
 
-    def _check_state(self) -> None:
+    async def _check_state(self) -> None:
         """Read every block of the state once: damage is found now, not by a reader later."""
-        for _ in self.database.scan(Family.STATE, b"", b"\xff" * 16):
-            pass
+        for number, _ in enumerate(self.database.scan(Family.STATE, b"", b"\xff" * 16)):
+            if number % CHECKED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def log_after(self, index: int) -> Iterator[Entry]:
         """Yield the applied entries after `index`. They must not have been cut off."""
@@ -429,7 +433,9 @@ class Shard:
 
     def _truncate(self, batch: Batch, applied_index: int) -> None:
         """Cut off what is applied and indexed; the write-ahead log holds the order of both."""
-        keep_from = min(applied_index - LOG_KEPT_ENTRIES, self.indexed_index) + 1
+        keep_from = applied_index - LOG_KEPT_ENTRIES + 1
+        if self.has_index:
+            keep_from = min(keep_from, self.indexed_index + 1)
         if keep_from - self._log_first < LOG_SLACK_ENTRIES:
             return
         batch.delete_range(Family.LOG, keys.log(self._log_first), keys.log(keep_from))
@@ -448,6 +454,15 @@ class Shard:
         except WriteFailed as error:
             self.on_fatal(f"write: {error}")
             raise
+
+    async def abandon(self) -> None:
+        """Let go of a shard that cannot be used, so that it can be opened again."""
+        self._closing = True
+        if self._loop_task is not None:
+            self._loop_task.cancel()
+            await asyncio.gather(self._loop_task, return_exceptions=True)
+        self.database.close()
+        self.hard.close()
 
     async def close(self) -> None:
         """Finish what was accepted, take nothing new, close the database."""

@@ -180,15 +180,21 @@ def test_life_and_death_of_one_data_directory(tmp_path: Path) -> None:
 
 
 def _say(peer: socket.socket, line: str) -> str:
-    """Send a line, if there is one, and return the reply's last line."""
+    """Send a line, if there is one, and return the last line of the reply to it.
+
+    What follows the reply, as the 421 of a server that stops, is not part of it.
+    """
     if line:
         peer.sendall(f"{line}\r\n".encode())
     octets = b""
-    while not octets.endswith(b"\r\n") or octets.splitlines()[-1][3:4] == b"-":
+    while True:
+        lines = octets.split(b"\r\n")[:-1]
+        last = next((one for one in lines if one[3:4] != b"-"), None)
+        if last is not None:
+            return last.decode()
         more = peer.recv(4096)
         assert more, f"closed after {octets!r}"
         octets += more
-    return octets.decode().splitlines()[-1]
 
 
 def _assert_nothing_left(data: Path, runtime_directory: Path) -> None:

@@ -50,6 +50,7 @@ class Simulator:
         self.mail = {mailbox: Mail() for mailbox in MAILBOXES}
         self.unanswered: list[Deliver] = []
         self.problems: list[str] = []
+        self.shard: Shard | None = None  # of this reign
 
     def run(self) -> list[str]:
         """Return every problem that a checker found."""
@@ -69,13 +70,20 @@ class Simulator:
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
+            self._see_loop_end()
             if crashed and self.rng.random() < 0.7:
                 self.disk.lose_power()
             self.disk.crash_at = None
             await self._check()
 
+    def _see_loop_end(self) -> None:
+        """Look at how the dead process's commit loop ended, so that asyncio need not ask."""
+        task = None if self.shard is None else self.shard._loop_task
+        if task is not None and task.done() and not task.cancelled():
+            task.exception()
+
     async def _reign(self) -> None:
-        shard = self._open()
+        shard = self.shard = self._open()
         await self._or_crash(shard, shard.recover())
         clients = [self._client(shard, self.rng.choice(MAILBOXES)) for _ in range(self.operations)]
         unanswered, self.unanswered = self.unanswered, []

@@ -15,6 +15,7 @@ from actors.request_ids import new_request_id, request_id_from
 from mail.errors import DiskFull, Overloaded, RequestExpired, Unavailable
 from storage import shard as shard_module
 from storage.blobs import digest_of
+from storage.hard_state import SLOT_BYTES
 from storage.mailbox_reader import MailboxReader
 from storage.mailbox_writer import MailboxWriter
 from storage.records import Damaged
@@ -233,7 +234,7 @@ async def test_a_damaged_hard_state_slot_leaves_the_other(tmp_path: Path) -> Non
     file.write_bytes(octets)
     async with opened(tmp_path / "s") as shard:
         assert MailboxReader(1, shard.state).info.emails == 1
-    octets[532] ^= 1
+    octets[SLOT_BYTES + 20] ^= 1
     file.write_bytes(octets)
     with pytest.raises(Damaged):
         await open_shard(tmp_path / "s")
