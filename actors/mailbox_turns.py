@@ -9,7 +9,7 @@ from actors.commands import BlobStored, Deliver, Delivered, Done, ExpectRepeat, 
 from mail.errors import NoSuchMailbox
 from storage import keys, records
 from storage.mailbox_writer import MailboxWriter
-from storage.records import RepeatRecord, ReplyRecord
+from storage.records import ReplyRecord
 from storage.shard import REPLIES_KEPT_MS, Plan, Planned
 from storage.transaction import Overlay
 
@@ -79,9 +79,8 @@ def expect_repeat(command: ExpectRepeat) -> Plan:
             remembered = records.decode(octets, ReplyRecord).reply
             reply = decoded(remembered) if remembered else None
             if isinstance(reply, Delivered):
-                overlay.put(
-                    keys.repeat(command.mailbox, command.fingerprint),
-                    records.encode(RepeatRecord(reply.email_id, now_ms + REPLIES_KEPT_MS)),
+                MailboxWriter(command.mailbox, overlay).expect_repeat(
+                    command.fingerprint, reply.email_id, now_ms, now_ms + REPLIES_KEPT_MS
                 )
         return Planned(encoded(Done()))
 

@@ -19,7 +19,8 @@ state   mailbox u64 d   folder u32, received u64, email    ListRecord: a folder 
                                                            is all mail
 state   mailbox u64 u   folder u32, uid u32                email u64: a folder by UID
 state   mailbox u64 t   thread u64                         ThreadRecord
-state   mailbox u64 m   sha256[:16] of a thread key        thread u64: message id to thread
+state   mailbox u64 m   sha256[:16] of a thread key        thread u64: message id and base
+                                                           subject to thread
 state   mailbox u64 b   sha256 32B                         BlobOwner: who refers to a blob
 state   mailbox u64 c   modseq u64                         ChangeRecord: the change log
 state   mailbox u64 q   request id 16B (time first)        ReplyRecord

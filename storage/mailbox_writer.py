@@ -8,6 +8,7 @@ come in as arguments.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from msgspec.structs import replace
 
@@ -40,6 +41,8 @@ THREAD_EMAILS_MAX = 500
 CHANGES_KEPT_MAX = 100_000
 FOLDERS_MAX = 1_000
 UPLOAD_KEPT_MS = 24 * 3600 * 1000
+# Repeats that are looked at, from a random one on, whether they expired: more than come in.
+REPEATS_LOOKED_AT = 8
 
 
 class MailboxWriter(MailboxReader):
@@ -225,18 +228,17 @@ class MailboxWriter(MailboxReader):
     def _join_thread(self, summary: Summary) -> int:
         """Return the thread that the message belongs to, and remember its ids (RFC 8621 §3)."""
         subject = base_subject(summary.subject)
-        names = [keys.thread_key(self.mailbox_id, text) for text in thread_keys(summary)]
+        # By subject too: a reply with a new one must not lead away from the old conversation.
+        names = [
+            keys.thread_key(self.mailbox_id, f"{text}\0{subject}") for text in thread_keys(summary)
+        ]
         for name in names:
             octets = self._overlay.get(name)
             if octets is None:
                 continue
             thread_id = records.decode(octets, Number).value
             thread = self.thread(thread_id)
-            if (
-                thread is not None
-                and thread.subject == subject
-                and len(thread.members) < THREAD_EMAILS_MAX
-            ):
+            if thread is not None and len(thread.members) < THREAD_EMAILS_MAX:
                 break
         else:
             thread_id = self.info.next_thread
@@ -308,6 +310,18 @@ class MailboxWriter(MailboxReader):
         self._overlay.put(keys.blob_owner(self.mailbox_id, digest), records.encode(owner))
 
     # Repeats
+
+    def expect_repeat(
+        self, fingerprint: bytes, email_id: int, now_ms: int, expires_ms: int
+    ) -> None:
+        """Remember that a peer will send a stored email again; forget some who never came."""
+        record = RepeatRecord(email_id, expires_ms)
+        name = keys.repeat(self.mailbox_id, fingerprint)
+        end = keys.after(keys.kind(self.mailbox_id, b"x"))
+        for key, octets in list(islice(self._overlay.scan(name, end), REPEATS_LOOKED_AT)):
+            if records.decode(octets, RepeatRecord).expires_ms <= now_ms:
+                self._overlay.delete(key)
+        self._overlay.put(name, records.encode(record))
 
     def take_repeat(self, fingerprint: bytes, now_ms: int) -> int | None:
         """Return the email that a peer's repeat is a copy of; it is matched only once."""

@@ -145,6 +145,12 @@ def test_an_actor_is_not_started_beside_an_empty_directory(cluster: Cluster) -> 
             raise AssertionError("the empty directory was not noticed")
         assert send(*cluster.smtp, [USERS[0]], letter(next(numbers))).code == 250
         assert list(directory.iterdir()) == []
+        request = b'{"using": ["urn:ietf:params:jmap:core"], "methodCalls": []}'
+        status, _, body = client_of(cluster, USERS[1]).request(
+            "POST", "/jmap/api", request, **{"Content-Type": "application/json"}
+        )
+        assert status == 503
+        assert b"serverUnavailable" in body
     finally:
         directory.rmdir()
         aside.rename(directory)

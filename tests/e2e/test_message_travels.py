@@ -330,3 +330,19 @@ def test_health_and_metrics(cluster: Cluster, alice: JmapClient) -> None:
     status, _, text = alice.request("GET", "/metrics")
     assert status == 200
     assert b"# TYPE" in text
+
+
+def test_logs_hold_no_secrets_and_nothing_of_the_mail(cluster: Cluster, alice: JmapClient) -> None:
+    deliver(cluster, letter(77_400).replace(b"number 77400", b"a subject to be kept secret"))
+    alice.query({"subject": "secret"})
+    logs = b"".join(
+        file.read_bytes() for file in (cluster.data / "logs").rglob("*") if file.is_file()
+    )
+    assert b"listening" in logs
+    for secret in (
+        *cluster.passwords.values(),
+        alice.headers["Authorization"].split()[1],
+        "to be kept secret",
+        "the same line again and again",
+    ):
+        assert secret.encode() not in logs
