@@ -83,6 +83,7 @@ REPEATS_WAITING_MAX = 10_000
 # A shard that is away or overloaded is told of a repeat so long: peers come again for days, but
 # what waits here is lost with the gateway anyway.
 EXPECT_S_MAX, EXPECT_PAUSE_S = 3600.0, 10.0
+CLOSE_S_MAX = 2.0
 
 ReplyT = TypeVar("ReplyT")
 
@@ -296,8 +297,12 @@ class Router:
                 await asyncio.sleep(RETRY_S_MAX)
 
     async def close(self) -> None:
-        """Stop following; calls on the way are not waited for."""
+        """Stop following; what peers will repeat is told to shards that serve, no more."""
         await self._hub.close()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSE_S_MAX)
+        for task in self._tasks:
+            task.cancel()
         if self._watch is not None:
             self._watch.cancel()
             await asyncio.gather(self._watch, return_exceptions=True)

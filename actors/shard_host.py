@@ -67,7 +67,10 @@ class ShardHost:
         return self._shard
 
     async def start(self) -> None:
-        """Open the shard; what is damaged is kept out of service and named, not raised."""
+        """Open the shard; what is damaged is kept out of service and named, not raised.
+
+        Raises CannotOpen and its like: a passing trouble, after which a new host may try again.
+        """
         if self._started:
             return
         self._started = True

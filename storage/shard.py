@@ -224,7 +224,7 @@ class Shard:
         """
         blobs = blobs or {}
         size = sum(len(data) for data in blobs.values())
-        self._admit(mailbox, request_id, size)
+        self._admit(mailbox, size)
         self._queued_bytes += size
         self._queued_by_mailbox[mailbox] = self._queued_by_mailbox.get(mailbox, 0) + 1
         try:
@@ -250,7 +250,7 @@ class Shard:
             else:
                 del self._queued_by_mailbox[mailbox]
 
-    def _admit(self, mailbox: int, request_id: bytes, size_bytes: int) -> None:
+    def _admit(self, mailbox: int, size_bytes: int) -> None:
         if self._closing:
             raise NotPrimary
         if not self.has_room():
@@ -261,8 +261,6 @@ class Shard:
             or self._queued_by_mailbox.get(mailbox, 0) >= MAILBOX_TURNS_MAX
         ):
             raise Overloaded
-        if request_id and made_at_ms(request_id) < self.clock_ms() - REPLIES_KEPT_MS:
-            raise RequestExpired
 
     async def _stage(self, blobs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         """Write large blobs in slices, letting others in between; return the small ones.
@@ -337,6 +335,8 @@ class Shard:
     def _plan(self, turn: _Turn, overlay: Overlay, now_ms: int) -> Entry | None:
         """Run a turn's plan over the overlay; return its entry, or None if it wrote nothing."""
         if turn.request_id:
+            if made_at_ms(turn.request_id) < now_ms - REPLIES_KEPT_MS:
+                raise RequestExpired  # Its reply may be forgotten by now.
             octets = overlay.get(keys.reply(turn.mailbox, turn.request_id))
             if octets is not None:
                 self.counts.repeats += 1

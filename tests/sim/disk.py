@@ -93,9 +93,9 @@ class SimDatabase:
     def scan(
         self, family: Family, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        keys = self._families.between(family, start, end)
-        for key in reversed(keys) if reverse else keys:
-            yield key, self._families.values[family][key]
+        values = self._families.values[family]
+        found = [(key, values[key]) for key in self._families.between(family, start, end)]
+        yield from reversed(found) if reverse else found
 
     def write(self, batch: Batch) -> None:
         self._disk.operation()

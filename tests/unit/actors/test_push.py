@@ -97,6 +97,27 @@ async def test_the_present_state_is_repeated_when_nothing_happens(
     await hub.close()
 
 
+@pytest.mark.usefixtures("quick_beats")
+async def test_a_listener_that_fails_is_in_nobodys_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(push, "SILENT_S_MAX", 0.02)
+    shard, heard = Shard(), list[MailboxState]()
+    hub = PushHub(shard.renew, shard.forget)
+    broken = False
+
+    def fails(state: MailboxState) -> None:
+        if broken:
+            raise RuntimeError("its socket is gone")
+
+    await hub.subscribe(ShardId(2), ONE, fails)
+    await hub.subscribe(ShardId(2), ONE, heard.append)
+    broken = True
+    hub.heard(state(2))
+    assert heard[-1] == state(2)
+    shard.number = 5
+    await _until(heard, state(5))
+    await hub.close()
+
+
 def test_the_beat_keeps_the_promise_of_thirty_seconds() -> None:
     assert push.BEAT_S + push.SILENT_S_MAX < 30
     assert push.SUBSCRIPTION_TTL_MS > 3 * push.BEAT_S * 1000

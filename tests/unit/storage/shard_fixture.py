@@ -29,7 +29,8 @@ async def open_shard(path: Path, **options: object) -> Shard:
     if not directory.is_made:
         await directory.make(NAME, new_request_id)
     database, hard = directory.open(NAME)
-    shard = Shard(database, hard, clock_ms=now_ms, **options)  # type: ignore[arg-type]
+    options = {"clock_ms": now_ms, **options}
+    shard = Shard(database, hard, **options)  # type: ignore[arg-type]
     try:
         await shard.recover()
     except BaseException:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,10 +13,12 @@ import pytest
 from actors import mailbox_turns
 from actors.commands import Done
 from actors.request_ids import new_request_id
+from mail import message as message_module
 from mail.errors import Unavailable
 from storage import indexer as indexer_module
 from storage.indexer import Indexer
 from storage.mailbox_writer import MailboxWriter
+from storage.records import Damaged
 from storage.search_index import IndexFailed
 from storage.shard import Shard
 from tests.unit.storage.shard_fixture import deliver, letter, opened
@@ -123,3 +127,134 @@ async def test_the_index_follows_by_itself(tmp_path: Path, monkeypatch: pytest.M
         assert indexer.pending == 0
         assert shard.indexed_index == shard.applied.index
         await indexer.close()
+
+
+async def test_an_index_made_anew_in_the_middle_of_a_search_is_filled_before_it_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer_module, "COMMIT_DOCUMENTS_MAX", 2)
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        found = {(await deliver(shard, letter("kept"))).email_id for _ in range(9)}
+        await indexer.catch_up()
+        found.add((await deliver(shard, letter("kept"))).email_id)
+        _fail_once(monkeypatch, "commit")
+        assert await indexer.search(1, ["subject"], "kept") == found
+        assert indexer.failures == 1
+        await indexer.close()
+
+
+def _fail_once(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    real = getattr(indexer_module.SearchIndex, method)
+
+    def fails(self: object, *args: object, **options: object) -> object:
+        monkeypatch.setattr(indexer_module.SearchIndex, method, real)
+        raise IndexFailed("no")
+
+    monkeypatch.setattr(indexer_module.SearchIndex, method, fails)
+
+
+async def test_a_search_given_up_leaves_the_index_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = indexer_module.SearchIndex.commit
+
+    def slow(self: indexer_module.SearchIndex, *, complete: bool = True) -> None:
+        committing.set()
+        time.sleep(0.05)
+        real(self, complete=complete)
+
+    monkeypatch.setattr(indexer_module.SearchIndex, "commit", slow)
+    committing = threading.Event()
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        for number in range(1, 6):
+            await deliver(shard, letter("apple"))
+            committing.clear()
+            search = asyncio.create_task(indexer.search(1, ["subject"], "apple"))
+            await asyncio.to_thread(committing.wait, 5)
+            search.cancel()
+            await asyncio.gather(search, return_exceptions=True)
+            assert len(await indexer.search(1, ["subject"], "apple") or ()) == number
+        assert indexer.failures == 0
+        await indexer.close()
+
+
+async def test_texts_leave_when_they_are_indexed(tmp_path: Path) -> None:
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        command = letter("once")
+        reply = await deliver(shard, command)
+        for _ in range(3):  # The answer was lost twice.
+            indexer.expect(1, reply.email_id, command.search_text)
+        await indexer.catch_up()
+        indexer.expect(1, reply.email_id, command.search_text)
+        assert indexer._text_chars == 0
+        assert not indexer._texts
+        await indexer.close()
+
+
+async def test_a_message_that_cannot_be_read_keeps_no_other_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def parse(raw: bytes) -> object:
+        if b"poison" in raw:
+            raise RuntimeError("a bug of ours")
+        return message_module.parse(raw)
+
+    monkeypatch.setattr(indexer_module, "parse", parse)
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        await deliver(shard, letter("poison"))
+        good = await deliver(shard, letter("good"))
+        assert await indexer.search(1, ["subject"], "good") == {good.email_id}
+        assert indexer.failed == 1
+        await indexer.close()
+
+
+async def test_what_nobody_foresaw_does_not_end_the_following(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer_module, "QUIET_S", 0.01)
+    monkeypatch.setattr(indexer_module, "FOLLOW_AGAIN_S", 0.01)
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        real, troubles = shard.blobs.read, [Damaged("a block"), OSError("a disk")]
+
+        def read(digest: bytes, offset: int = 0, length: int | None = None) -> bytes:
+            if troubles:
+                raise troubles.pop()
+            return real(digest, offset, length)
+
+        monkeypatch.setattr(shard.blobs, "read", read)
+        await deliver(shard, letter("soon"))
+        for _ in range(500):
+            if not indexer.pending and shard.indexed_index == shard.applied.index:
+                break
+            await asyncio.sleep(0.01)
+        assert (indexer.pending, troubles) == (0, [])
+        await indexer.close()
+
+
+@pytest.mark.parametrize("when", ["at the start", "when made anew"])
+async def test_an_index_that_cannot_be_opened_is_opened_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    def full(path: Path, *, anew: bool = False) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        if when == "at the start":
+            patch.setattr(indexer_module.SearchIndex, "open", full)
+        async with opened(tmp_path / "s") as shard:
+            indexer = await follow(shard, tmp_path / "i")
+            reply = await deliver(shard, letter("kept"))
+            if when == "when made anew":
+                _fail_once(patch, "commit")
+                patch.setattr(indexer_module.SearchIndex, "open", full)
+            for _ in range(2):
+                with pytest.raises(Unavailable):
+                    await indexer.search(1, ["subject"], "kept")
+            patch.undo()
+            assert await indexer.search(1, ["subject"], "kept") == {reply.email_id}
+            await indexer.close()

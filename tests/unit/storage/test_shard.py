@@ -69,6 +69,29 @@ async def test_a_request_older_than_the_remembered_ones_is_refused(tmp_path: Pat
             await shard.run(1, old, lambda _, __: Planned(b""))
 
 
+async def test_a_request_that_grows_too_old_while_it_waits_is_not_run(tmp_path: Path) -> None:
+    command = letter()
+    now = now_ms()
+    async with opened(tmp_path / "s", clock_ms=lambda: now) as shard:
+        await deliver(shard, command)
+        now += REPLIES_KEPT_MS - 1000  # Its reply is still remembered, and it is let in.
+        prunes = request_id_from(now_ms=now, random=bytes(10))
+        plan = mailbox_turns.mailbox_plan(1, _another_folder)
+        first = asyncio.create_task(shard.run(1, prunes, plan))
+        second = asyncio.create_task(deliver(shard, command))
+        await asyncio.sleep(0)
+        now += 5000
+        await first
+        with pytest.raises(RequestExpired):
+            await second
+        assert MailboxReader(1, shard.state).info.emails == 1
+
+
+def _another_folder(writer: MailboxWriter, now: int) -> bytes:
+    writer.add_folder("another", role=None, parent=None, sort_order=1)
+    return b"done"
+
+
 async def test_a_failed_turn_leaves_nothing_behind(tmp_path: Path) -> None:
     def turn(writer: MailboxWriter, now: int) -> bytes:
         writer.add_folder("half", role=None, parent=None, sort_order=1)
