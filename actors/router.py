@@ -77,6 +77,7 @@ RETRY_FIRST_S, RETRY_S_MAX = 0.05, 1.0
 LANE_COMMANDS_MAX = 128
 LANE_BYTES_MAX = 4 << 20
 LANE_CALLS_MAX = 2
+LANE_S_MAX = DELIVER_S_MAX + 2 * CALL_S_MAX  # a call may begin just before the time is over
 WATCH_S = 20.0
 CACHE_ENTRIES_MAX = 100_000
 REPEATS_WAITING_MAX = 10_000
@@ -183,7 +184,8 @@ class Lane:
         self._transport = transport
         self._shard = shard
         self._waiting: deque[_Asked] = deque()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._working = 0  # calls whose worker will look at `_waiting` again
 
     async def deliver(self, command: Deliver) -> Reply:
         """Return the reply to one delivery: a Failed, of a temporary kind, when none came in time.
@@ -192,13 +194,27 @@ class Lane:
         """
         asked = _Asked(command, DELIVER_S_MAX, size_bytes=len(command.raw))
         self._waiting.append(asked)
-        if len(self._calls) < LANE_CALLS_MAX:
+        if self._working < LANE_CALLS_MAX:
+            self._working += 1
             task = asyncio.create_task(self._work())
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
-        return await asked.answer
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        try:
+            async with asyncio.timeout(LANE_S_MAX):
+                return await asked.answer
+        except TimeoutError:  # Our bug, but the peer is not to wait for its end.
+            log.error("a delivery was forgotten", shard=self._shard)
+            return wire.failed(OutcomeUnknown())
 
     async def _work(self) -> None:
+        try:
+            await self._carry_waiting()
+        finally:
+            # At once with the last look: a task counts as running for a while after its end,
+            # and a delivery that came meanwhile would wait for nobody.
+            self._working -= 1
+
+    async def _carry_waiting(self) -> None:
         await asyncio.sleep(0)  # Lets others who are about to deliver come along.
         pause_s = RETRY_FIRST_S
         while batch := self._batch():

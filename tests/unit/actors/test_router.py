@@ -27,7 +27,8 @@ from actors.commands import (
     WatchDirectory,
 )
 from actors.local_ports import LocalTransport
-from actors.router import Router
+from actors.request_ids import new_request_id
+from actors.router import Lane, Router
 from mail.address import parse_path
 from mail.errors import DiskFull, MailError, NoSuchMailbox, OutcomeUnknown, Unavailable
 from tests.contract.house import destinations, letter
@@ -238,3 +239,51 @@ async def test_nothing_remembered_outlives_the_watch_whatever_ends_it(
 
 def test_an_error_that_we_do_not_know_leaves_the_outcome_unknown() -> None:
     assert wire.failed(ValueError("a secret")) == Failed("OutcomeUnknown", "internal error")
+
+
+async def test_a_delivery_that_comes_as_the_last_call_ends_is_carried() -> None:
+    """Whoever takes the last one from the lane must not look busy to the next."""
+    open_calls: list[asyncio.Future[None]] = []
+
+    async def handle(frame: bytes) -> bytes:
+        if len(open_calls) < router_module.LANE_CALLS_MAX:
+            open_calls.append(asyncio.get_running_loop().create_future())
+            await open_calls[-1]
+        return wire.encode([Delivered(1) for _ in wire.decode_commands(frame)])
+
+    transport = Direct(handle)
+    lane = Lane(transport, SHARD)
+
+    async def send_twice() -> None:
+        await lane.deliver(delivery())
+        await lane.deliver(delivery())
+
+    tasks: list[asyncio.Task[object]] = [asyncio.create_task(send_twice())]
+    while len(open_calls) < router_module.LANE_CALLS_MAX:
+        if len(open_calls) == len(tasks):
+            tasks.append(asyncio.create_task(lane.deliver(delivery())))
+        await asyncio.sleep(0)
+    for call in open_calls:  # All workers see their answers in one round of the loop.
+        call.set_result(None)
+    async with asyncio.timeout(5):
+        await asyncio.gather(*tasks)
+
+
+class Direct:
+    """A transport without a task or a timer between the lane and the answer."""
+
+    def __init__(self, handle: Callable[[bytes], Coroutine[Any, Any, bytes]]) -> None:
+        self._handle = handle
+
+    async def call(self, shard: ShardId, frame: bytes, *, timeout_s: float) -> bytes:
+        return await self._handle(frame)
+
+    async def notify(self, gateway: str, frame: bytes) -> None:
+        return
+
+
+def delivery() -> Deliver:
+    made = letter(RAW)
+    return Deliver(
+        ALICE.mailbox, new_request_id(), RAW, made.summary, made.search_text, made.received_at_ms
+    )
