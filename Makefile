@@ -89,7 +89,7 @@ check-types:
 	$(BIN)/mypy
 
 check-fast-tests:
-	$(BIN)/python -m pytest -q tests/tidy $(wildcard tests/unit)
+	HELIO_CHECK=1 $(BIN)/python -m pytest -q -n 2 tests/tidy $(wildcard tests/unit)
 
 sim: install
 	@test -n '$(SEED)' || { echo 'usage: make sim SEED=1234' >&2; exit 2; }

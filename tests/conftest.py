@@ -5,11 +5,13 @@ Read from the environment by the suites themselves:
     CI=true             run the tests marked `slow` as well
     HELIO_TEST_SEEDS    how many seeds a simulated property gets
     HELIO_SIM_SEED      one seed, and no other (`make sim SEED=n`)
+    HELIO_CHECK         fewer examples of a property (`make check`, which has 30 s)
 """
 
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Cheap and telling first: what a slow suite would find in minutes often fails here in seconds.
@@ -20,6 +22,10 @@ TESTS = Path(__file__).parent
 # process. A test that starts a cluster of its own with tokens says so itself.
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+hypothesis.settings.register_profile("check", max_examples=15, deadline=None, database=None)
+if os.environ.get("HELIO_CHECK"):
+    hypothesis.settings.load_profile("check")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
