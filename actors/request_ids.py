@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 
@@ -20,9 +19,3 @@ def request_id_from(*, now_ms: int, random: bytes) -> RequestId:
     octets[6] = octets[6] & 0x0F | 0x70
     octets[8] = octets[8] & 0x3F | 0x80
     return RequestId(bytes(octets))
-
-
-def derived(request_id: RequestId, part: str) -> RequestId:
-    """Return the id of one part of a request: the same part has the same id, and its age."""
-    digest = hashlib.sha256(request_id + part.encode()).digest()
-    return RequestId(request_id[:6] + digest[:10])

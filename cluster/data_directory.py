@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from actors.commands import ShardId
 from cluster.refusal import Refused
 
 FORMAT = 1  # Of the directory as a whole; raised when an older release could not read it.
@@ -55,10 +54,6 @@ class DataDirectory:
         self.tls = self.path / "tls"
         self.logs = self.path / "logs"
         self._lock: int | None = None
-
-    def shard_path(self, shard: ShardId) -> Path:
-        """Return the directory of one shard's replica."""
-        return self.shards / f"{shard:06d}"
 
     def take(self) -> None:
         """Make the directory if need be and become the one process that serves it.

@@ -248,14 +248,6 @@ class Indexer:
                 await asyncio.sleep(quiet_at - loop.time())
                 self._changed.set()
 
-    async def rebuild(self) -> int:
-        """Index every email again and return how many there are."""
-        async with self._lock:
-            self._pend_everything()
-            count = len(self._pending)
-        await self.catch_up()
-        return count
-
     async def close(self) -> None:
         """Stop following and free the index. What is not indexed is found again at start."""
         if self._task is not None:
