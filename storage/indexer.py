@@ -59,6 +59,7 @@ class Indexer:
         self._task: asyncio.Task[None] | None = None
         self.failed = 0  # documents that could not be read
         self.failures = 0  # indexes that could not go on
+        self._failures_in_a_row = 0  # without a commit between them
 
     def _open(self, *, anew: bool = False) -> SearchIndex | None:
         """Return the open index. Without one there is no search, but mail all the same."""
@@ -179,6 +180,7 @@ class Indexer:
                     self._pending[key] = changed_index
                     self._pending.move_to_end(key, last=False)
             raise
+        self._failures_in_a_row = 0
         return len(batch)
 
     async def _take_in(self, index: SearchIndex, batch: Sequence[_EmailKey]) -> None:
@@ -198,13 +200,14 @@ class Indexer:
         Raises Unavailable when it fails again and again: the disk is full, or worse.
         """
         self.failures += 1
+        self._failures_in_a_row += 1
         log.error("search index made anew", trouble=trouble, failures=self.failures)
         if self._index is not None:
             self._index.close()
         self._index = self._open(anew=True)
         if self._index is not None:
             self._find_pending(self._index)
-        if self._index is None or self.failures > FAILURES_MAX:
+        if self._index is None or self._failures_in_a_row > FAILURES_MAX:
             raise Unavailable
 
     async def _text(self, mailbox: int, email_id: int) -> SearchText | None:

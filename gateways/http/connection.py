@@ -30,7 +30,32 @@ class HeadTooLarge(Exception):
     """The request's head exceeds a bound; httptools makes a parser error of it: 400."""
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
+class StallBound(asyncio.Protocol):
+    """A connection that is cut off when its client takes nothing of a full buffer."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    _stall_timer: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stall_timer = self.loop.call_later(STALL_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._end_stall()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end_stall()
+        super().connection_lost(exc)
+
+    def _end_stall(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+
+class BoundedHttpProtocol(StallBound, HttpToolsProtocol):
     """HTTP/1.1 with a bound on everything."""
 
     _wants_head = True  # no complete head has come since the last request ended
@@ -39,14 +64,13 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     _fields_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
     _linger_timer: asyncio.TimerHandle | None = None
-    _stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._head_timer = self.loop.call_later(HEAD_TIMEOUT_S, self._cut_off)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._head_timer, self._linger_timer, self._stall_timer):
+        for timer in (self._head_timer, self._linger_timer):
             if timer is not None:
                 timer.cancel()
         super().connection_lost(exc)
@@ -105,16 +129,6 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self.cycle.response_complete and not self._wants_head and self._linger_timer is None:
             self._linger_timer = self.loop.call_later(LINGER_S, self._cut_off)
 
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stall_timer = self.loop.call_later(STALL_TIMEOUT_S, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
-
     def _is_idle(self) -> bool:
         """Return whether no response is being made."""
         cycle: RequestResponseCycle | None = self.cycle  # None before the first request
@@ -124,31 +138,19 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-class BoundedWebSocketProtocol(WebSocketsSansIOProtocol):
+class BoundedWebSocketProtocol(StallBound, WebSocketsSansIOProtocol):
     """WebSocket with a bound on the handshake and on slow readers."""
 
     _handshake_timer: asyncio.TimerHandle | None = None
-    _stall_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
         self._handshake_timer = self.loop.call_later(HANDSHAKE_TIMEOUT_S, self._end_handshake)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._handshake_timer, self._stall_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._handshake_timer is not None:
+            self._handshake_timer.cancel()
         super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._stall_timer = self.loop.call_later(STALL_TIMEOUT_S, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
 
     def _end_handshake(self) -> None:
         if not self.handshake_complete:

@@ -19,7 +19,7 @@ from storage import indexer as indexer_module
 from storage.indexer import Indexer
 from storage.mailbox_writer import MailboxWriter
 from storage.records import Damaged
-from storage.search_index import IndexFailed
+from storage.search_index import IndexFailed, SearchIndex
 from storage.shard import Shard
 from tests.unit.storage.shard_fixture import deliver, letter, opened
 
@@ -258,3 +258,28 @@ async def test_an_index_that_cannot_be_opened_is_opened_later(
             patch.undo()
             assert await indexer.search(1, ["subject"], "kept") == {reply.email_id}
             await indexer.close()
+
+
+async def test_failures_count_against_an_index_only_in_a_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        real = indexer_module.SearchIndex.commit
+        fail_next = False
+
+        def fails_once(self: SearchIndex, *, complete: bool = True) -> None:
+            nonlocal fail_next
+            if fail_next:
+                fail_next = False
+                raise IndexFailed("no")
+            real(self, complete=complete)
+
+        monkeypatch.setattr(indexer_module.SearchIndex, "commit", fails_once)
+        for number in range(1, indexer_module.FAILURES_MAX + 3):
+            await deliver(shard, letter("found"))
+            fail_next = True
+            found = await indexer.search(1, ["subject"], "found")
+            assert found is not None
+            assert len(found) == number
+        await indexer.close()
