@@ -1,4 +1,5 @@
-"""Commands and replies: everything that travels between actors.
+"""Commands and replies: everything that travels between actors, but for two further parts:
+`account_commands.py` (sessions, passwords of programs, sign-up) and `upkeep_commands.py`.
 
 Each is a msgspec struct in array form behind one version byte (`actors/wire.py`). Fields
 are only appended, each with a default, so that old and new releases read each other's.
@@ -57,6 +58,7 @@ class Deliver(Command, frozen=True):
     fingerprint: bytes = b""  # 32 octets: envelope and received bytes, equal for a peer's repeat
     role: str = "inbox"  # the folder it goes to
     keywords: tuple[str, ...] = ()
+    quota_bytes: int = 0  # what the mailbox may hold with it; 0: no limit
 
 
 class Delivered(Reply, frozen=True):

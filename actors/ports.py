@@ -80,6 +80,12 @@ class Mail(Protocol):
         the repeat will not double it where it had arrived. Other MailErrors are permanent.
         """
 
+    async def expect_room(self, account: Account, size_bytes: int) -> None:
+        """Say in advance whether a message of that size has room (0: the size is not known).
+
+        Asks only for accounts with a quota. Raises MailboxFull, Unavailable.
+        """
+
     async def jmap(
         self, account: Account, request: bytes, *, session_state: str = ""
     ) -> JmapAnswer:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from typing import Any
 
+from actors.asking import ask
 from actors.commands import (
     DIRECTORY_SHARD,
     Account,
@@ -38,7 +39,6 @@ from actors.commands import (
 from actors.jmap.ids import account_id_of
 from actors.ray_ports import RayTransport, shard_name
 from actors.request_ids import new_request_id
-from actors.router import ask
 from cluster.placement import NodePlan
 from cluster.status import replica_facts
 from mail.errors import AlreadyExists, SignInRefused, Unavailable

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors import wire
+from actors.asking import ask
 from actors.commands import (
     DIRECTORY_SHARD,
     ListShards,
@@ -17,7 +18,6 @@ from actors.commands import (
     ShowShard,
 )
 from actors.ray_ports import RayTransport
-from actors.router import ask
 from cluster.data_directory import DataDirectory, free_bytes_of
 from cluster.gateway_actors import Listener
 from cluster.placement import NodePlan

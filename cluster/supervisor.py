@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from actors import wire
+from actors.asking import ask
 from actors.commands import (
     DIRECTORY_SHARD,
     DirectoryVersion,
@@ -28,7 +29,6 @@ from actors.commands import (
 )
 from actors.ray_ports import RayTransport
 from actors.remote import Pulse
-from actors.router import ask
 from cluster.placement import NodePlan, expected
 from cluster.processes import Process
 from mail.errors import MailError, OutcomeUnknown, Overloaded

@@ -25,6 +25,7 @@ from typing import Any, Protocol
 import structlog
 
 from actors import wire
+from actors.asking import ask
 from actors.commands import (
     DIRECTORY_SHARD,
     Drain,
@@ -36,7 +37,6 @@ from actors.commands import (
 )
 from actors.ray_ports import RayTransport, shard_name
 from actors.remote import Place
-from actors.router import ask
 from cluster import listeners, logs, tls
 from cluster.administration import Administration
 from cluster.control import Control

@@ -55,6 +55,13 @@ class DiskFull(Unavailable):
     smtp = "452 4.3.1"
 
 
+class MailboxFull(Unavailable):
+    """The mailbox is full now; its owner may make room (RFC 5321 §4.2.3, RFC 3463 §3.3)."""
+
+    smtp = "452 4.2.2"
+    jmap = "overQuota"
+
+
 class RequestExpired(Unavailable):
     """The request id is older than the time for which replies are remembered (R8)."""
 
@@ -91,6 +98,13 @@ class MessageTooLarge(MailError):
 
     smtp = "552 5.3.4"
     jmap = "tooLarge"
+
+
+class OverQuota(MailError):
+    """The message does not fit into the mailbox (RFC 5321 §4.2.3, RFC 3463 §3.3)."""
+
+    smtp = "552 5.2.2"
+    jmap = "overQuota"
 
 
 class TooManyHops(MailError):

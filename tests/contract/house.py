@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from actors import wire
+from actors.asking import ask
 from actors.commands import (
     DIRECTORY_SHARD,
     Account,
@@ -28,7 +29,7 @@ from actors.mailbox import Mailbox
 from actors.options import ShardOptions
 from actors.ports import Destination, Letter
 from actors.request_ids import new_request_id
-from actors.router import Router, ask
+from actors.router import Router
 from mail.message import parse
 
 ReplyT = TypeVar("ReplyT")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors import router as router_module
+from actors import lane as lane_module
 from actors.commands import (
     Account,
     AddAlias,
@@ -72,7 +72,7 @@ async def test_many_deliveries_at_once_are_each_there_once(tmp_path: Path) -> No
 async def test_a_shard_that_is_away_defers_all_and_the_repeat_is_not_doubled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router_module, "DELIVER_S_MAX", 0.2)
+    monkeypatch.setattr(lane_module, "DELIVER_S_MAX", 0.2)
     async with house(tmp_path, "a", "b") as (built, accounts):
         await built.deliver(RAW, *accounts)
         await built.stop_shard(accounts[1].shard)
@@ -81,7 +81,7 @@ async def test_a_shard_that_is_away_defers_all_and_the_repeat_is_not_doubled(
             await built.deliver(second, *accounts)
         assert (await shown(built, accounts[0])).messages == 2
         await built.start_shard(accounts[1].shard)
-        monkeypatch.setattr(router_module, "DELIVER_S_MAX", 20.0)
+        monkeypatch.setattr(lane_module, "DELIVER_S_MAX", 20.0)
         await asyncio.gather(*built.router._tasks)
         await built.deliver(second, *accounts)  # The peer comes again.
         for account in accounts:

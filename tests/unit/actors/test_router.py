@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from actors import lane as lane_module
 from actors import router as router_module
 from actors import wire
 from actors.commands import (
@@ -26,9 +27,10 @@ from actors.commands import (
     ShardId,
     WatchDirectory,
 )
+from actors.lane import Lane
 from actors.local_ports import LocalTransport
 from actors.request_ids import new_request_id
-from actors.router import Lane, Router
+from actors.router import Router
 from mail.address import parse_path
 from mail.errors import DiskFull, MailError, NoSuchMailbox, OutcomeUnknown, Unavailable
 from tests.contract.house import destinations, letter
@@ -77,7 +79,7 @@ def shard() -> Shard:
 
 @pytest.fixture
 def router(shard: Shard, monkeypatch: pytest.MonkeyPatch) -> Router:
-    monkeypatch.setattr(router_module, "DELIVER_S_MAX", 0.4)
+    monkeypatch.setattr(lane_module, "DELIVER_S_MAX", 0.4)
     monkeypatch.setattr(router_module, "EXPECT_PAUSE_S", 0.02, raising=False)
     transport = LocalTransport()
     transport.shards[SHARD] = shard.handle
@@ -146,7 +148,7 @@ async def test_a_frame_that_cannot_be_written_does_not_hang(router: Router) -> N
 async def test_others_do_not_wait_for_one_that_fails_again_and_again(
     router: Router, shard: Shard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(router_module, "DELIVER_S_MAX", 5.0)
+    monkeypatch.setattr(lane_module, "DELIVER_S_MAX", 5.0)
     shard.refused = lambda c: (
         Unavailable() if isinstance(c, Deliver) and b"poison" in c.raw else None
     )
@@ -216,7 +218,7 @@ class DirectoryShard:
 async def test_nothing_remembered_outlives_the_watch_whatever_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(router_module, "RETRY_S_MAX", 0.02)
+    monkeypatch.setattr(router_module, "WATCH_AGAIN_S", 0.02)
     directory = DirectoryShard()
     transport = LocalTransport()
     transport.shards[ShardId(1)] = directory.handle
@@ -246,7 +248,7 @@ async def test_a_delivery_that_comes_as_the_last_call_ends_is_carried() -> None:
     open_calls: list[asyncio.Future[None]] = []
 
     async def handle(frame: bytes) -> bytes:
-        if len(open_calls) < router_module.LANE_CALLS_MAX:
+        if len(open_calls) < lane_module.LANE_CALLS_MAX:
             open_calls.append(asyncio.get_running_loop().create_future())
             await open_calls[-1]
         return wire.encode([Delivered(1) for _ in wire.decode_commands(frame)])
@@ -259,7 +261,7 @@ async def test_a_delivery_that_comes_as_the_last_call_ends_is_carried() -> None:
         await lane.deliver(delivery())
 
     tasks: list[asyncio.Task[object]] = [asyncio.create_task(send_twice())]
-    while len(open_calls) < router_module.LANE_CALLS_MAX:
+    while len(open_calls) < lane_module.LANE_CALLS_MAX:
         if len(open_calls) == len(tasks):
             tasks.append(asyncio.create_task(lane.deliver(delivery())))
         await asyncio.sleep(0)

@@ -1,0 +1,3 @@
+"""Commands to a shard about its upkeep: audit, index, garbage (see `actors/commands.py`)."""
+
+from __future__ import annotations
