@@ -44,7 +44,7 @@ from actors.commands import (
 from actors.credentials import Hasher
 from actors.directory_turns import DirectoryReader, WriterTurn, as_account, directory_plan
 from actors.options import ShardOptions
-from actors.ports import Transport
+from actors.ports import Notices
 from actors.shard_host import ShardHost
 from mail.address import parse_address
 from mail.errors import Invalid, MailError, Overloaded, SignInRefused
@@ -61,9 +61,9 @@ class Directory(ShardHost):
     """Owner of the directory's shard."""
 
     def __init__(
-        self, options: ShardOptions, transport: Transport, *, hasher: Hasher | None = None
+        self, options: ShardOptions, notices: Notices, *, hasher: Hasher | None = None
     ) -> None:
-        super().__init__(options, transport)
+        super().__init__(options, notices)
         self._hasher = hasher or Hasher()
         self._changed = asyncio.Event()
         self._watchers = 0

@@ -29,8 +29,8 @@ class LocalTransport:
         except TimeoutError:
             raise OutcomeUnknown from None
 
-    async def notify(self, gateway: str, frame: bytes) -> None:
-        """Hand a frame to a gateway (`actors.ports.Transport`)."""
+    def notify(self, gateway: str, frame: bytes) -> None:
+        """Hand a frame to a gateway (`actors.ports.Notices`)."""
         notified = self.gateways.get(gateway)
         if notified is not None:
             notified(frame)

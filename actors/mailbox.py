@@ -92,7 +92,7 @@ class Mailbox(ShardHost):
                     notices.setdefault(gateway, []).append(self._state(mailbox))
             for gateway, states in notices.items():
                 frame = wire.encode([Notify(tuple(states))])
-                await self.transport.notify(gateway, frame)
+                self.notices.notify(gateway, frame)
 
     async def answer(self, command: Command) -> Reply:
         match command:

@@ -1,7 +1,7 @@
 """Ports: what gateways and actors may ask of the rest of the house.
 
 Typing Protocols alone. `actors/router.py` implements `Mail`, `Accounts` and `Push` over a
-`Transport`; `actors/ray_ports.py` is the transport over Ray, `actors/local_ports.py` the one
+`Transport`; `actors/ray_ports.py` is the one between Ray's actors, `actors/local_ports.py` the one
 inside a process, with which every gateway and actor is tested without Ray.
 Every method raises `mail.errors.MailError`s only; Unavailable and its kind are temporary.
 """
@@ -25,7 +25,7 @@ from mail.summary import SearchText, Summary
 
 
 class Transport(Protocol):
-    """Carry frames to actors. Repeats nothing by itself."""
+    """Carry frames to shards. Repeats nothing by itself."""
 
     async def call(self, shard: ShardId, frame: bytes, *, timeout_s: float) -> bytes:
         """Return the reply frame of the shard's primary.
@@ -33,8 +33,12 @@ class Transport(Protocol):
         Raises Unavailable when it certainly did not happen, OutcomeUnknown when it may have.
         """
 
-    async def notify(self, gateway: str, frame: bytes) -> None:
-        """Hand a frame of Notify commands to a gateway; failure is nobody's concern."""
+
+class Notices(Protocol):
+    """Carry frames of Notify commands from a shard to the gateways that asked for them."""
+
+    def notify(self, gateway: str, frame: bytes) -> None:
+        """Hand a frame to a gateway; failure is nobody's concern."""
 
 
 @dataclass(frozen=True, slots=True)

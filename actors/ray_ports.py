@@ -1,7 +1,9 @@
-"""RayTransport: frames to actors over Ray handles, with a time limit on everything.
+"""RayTransport: frames to shards, and calls to Ray's actors, with a time limit on everything.
 
-Handles are looked up by name once and kept: calls go from process to process and do not need
-Ray's GCS. A lookup blocks, so it runs in a thread of its own few.
+Ray knows which actors there are and starts them; what is said to a shard goes over a link
+(`actors/link.py`) whose address its actor tells once. Handles and links are looked up by name
+once and kept, so that calls do not need Ray's GCS. A lookup blocks, so it runs in a thread of
+its own few.
 
 On failure  Unavailable: the call was certainly not made.  OutcomeUnknown: it may have been.
             Overloaded: too many calls of ours wait for that actor.
@@ -11,22 +13,20 @@ Repeats     nothing; that is the router's, by request id.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ray
 import ray.exceptions
-import structlog
 
 from actors.commands import ShardId
+from actors.link import Link, LinkAddress, open_link
 from mail.errors import MailError, OutcomeUnknown, Overloaded, Unavailable
-
-log = structlog.get_logger()
 
 LOOKUP_TIMEOUT_S = 2.0  # Ray's GCS answers within milliseconds or is away.
 LOOKUP_THREADS = 4  # Lookups that hang while the GCS is away occupy no more than these.
-NOTICE_TIMEOUT_S = 5.0
-NOTICES_MAX = 1000  # On their way at once; a lost one is repeated by the next beat.
+LINK_TIMEOUT_S = 10.0  # For an actor that is being started to say where it listens.
 
 
 def shard_name(shard: ShardId) -> str:
@@ -35,37 +35,56 @@ def shard_name(shard: ShardId) -> str:
 
 
 class RayTransport:
-    """Calls actors of one namespace by name. One instance a process and event loop."""
+    """Calls actors of one namespace. One instance a process and event loop."""
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, caller: str) -> None:
+        """Call as `caller`, which names this process to shards that have notices for it."""
+        self.noticed: Callable[[bytes], None] = lambda _: None
         self._namespace = namespace
+        self._caller = caller
         self._handles: dict[str, Any] = {}
         self._lookups: dict[str, asyncio.Future[Any]] = {}
         self._executor = ThreadPoolExecutor(LOOKUP_THREADS, "actor-lookup")
-        self._notices: set[asyncio.Task[None]] = set()
+        self._links: dict[ShardId, Link] = {}
+        self._opening: dict[ShardId, asyncio.Task[Link]] = {}
 
     async def call(self, shard: ShardId, frame: bytes, *, timeout_s: float) -> bytes:
         """Return the reply frame of the shard's primary. See `actors.ports.Transport`."""
-        reply = await self.ask(shard_name(shard), "call", frame, timeout_s=timeout_s)
-        assert isinstance(reply, bytes)
-        return reply
+        link = self._links.get(shard)
+        if link is None or link.lost:
+            started = asyncio.get_running_loop().time()
+            link = await self._link(shard, timeout_s)
+            timeout_s = max(0.0, timeout_s + started - asyncio.get_running_loop().time())
+        return await link.call(frame, timeout_s=timeout_s)
 
-    async def notify(self, gateway: str, frame: bytes) -> None:
-        """Hand a frame to a gateway and wait for nothing; when too many are on their way, drop."""
-        if len(self._notices) >= NOTICES_MAX:
-            return
-        task = asyncio.create_task(self._notify(gateway, frame), name="notify")
-        self._notices.add(task)
-        task.add_done_callback(self._notices.discard)
-
-    async def _notify(self, gateway: str, frame: bytes) -> None:
+    async def _link(self, shard: ShardId, timeout_s: float) -> Link:
+        """Return a link to a shard's actor; those who want the same one at once share it."""
+        opening = self._opening.get(shard)
+        if opening is None:
+            opening = asyncio.create_task(self._open(shard), name="open link")
+            self._opening[shard] = opening
+            opening.add_done_callback(lambda _: self._opening.pop(shard, None))
         try:
-            await self.ask(gateway, "notified", frame, timeout_s=NOTICE_TIMEOUT_S)
-        except MailError as error:
-            log.debug("notice lost", gateway=gateway, error=type(error).__name__)
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(opening)
+        except TimeoutError:
+            raise Unavailable("the actor does not answer") from None
+
+    async def _open(self, shard: ShardId) -> Link:
+        try:
+            address = await self.ask(shard_name(shard), "link", timeout_s=LINK_TIMEOUT_S)
+        except OutcomeUnknown as error:
+            raise Unavailable(error.text) from None  # Whatever became of it: nothing was asked yet.
+        assert isinstance(address, LinkAddress)
+        link = await open_link(address, self._caller, self._noticed)
+        self._links[shard] = link
+        return link
+
+    def _noticed(self, frame: bytes) -> None:
+        self.noticed(frame)
 
     async def ask(self, name: str, method: str, *args: object, timeout_s: float) -> Any:
-        """Call a method of the actor of that name and return its result.
+        """Call a method of the actor of that name through Ray and return its result.
 
         Raises Unavailable, OutcomeUnknown, Overloaded as the module says.
         """
@@ -104,6 +123,13 @@ class RayTransport:
             raise Unavailable(f"{name} does not run") from None
         self._handles[name] = handle
         return handle
+
+    async def close(self) -> None:
+        """Cut the links."""
+        for task in self._opening.values():
+            task.cancel()
+        for link in self._links.values():
+            link.end()
 
 
 def not_sent(error: Exception) -> MailError:

@@ -19,9 +19,10 @@ import structlog
 from actors import wire
 from actors.commands import Failed
 from actors.directory import Directory
+from actors.link import LinkAddress, LinkListener
 from actors.mailbox import Mailbox
 from actors.options import ShardOptions
-from actors.ray_ports import RayTransport, shard_name
+from actors.ray_ports import shard_name
 from actors.remote import Pulse
 from actors.shard_host import ShardHost
 
@@ -31,12 +32,10 @@ log = structlog.get_logger()
 class ShardActor:
     """A Mailbox or Directory that opens itself."""
 
-    def __init__(
-        self, options: ShardOptions, namespace: str, prepare: Callable[[str], None]
-    ) -> None:
+    def __init__(self, options: ShardOptions, prepare: Callable[[str], None]) -> None:
         prepare(shard_name(options.shard).replace("/", "-"))
         self._options = options
-        self._namespace = namespace
+        self._listener = LinkListener(self._answer)
         self._open_now = False
         self._starting: asyncio.Task[ShardHost] | None = None
 
@@ -45,8 +44,12 @@ class ShardActor:
         self._start()
         return Pulse(os.getpid(), self._open_now)
 
-    async def call(self, frame: bytes) -> bytes:
-        """Answer a frame of commands with a frame of replies."""
+    async def link(self) -> LinkAddress:
+        """Return where this process takes frames of commands; begin to open the shard."""
+        self._start()
+        return await self._listener.listen()
+
+    async def _answer(self, frame: bytes) -> bytes:
         try:
             host = await asyncio.shield(self._start())
         except Exception:
@@ -67,7 +70,7 @@ class ShardActor:
         made = await asyncio.to_thread(mark.exists)
         options = replace(self._options, create=self._options.create and not made)
         cls = Directory if options.kind == "directory" else Mailbox
-        host = cls(options, RayTransport(self._namespace))
+        host = cls(options, self._listener)
         await host.start()
         if options.create and not host.trouble:
             await asyncio.to_thread(_leave_mark, mark)

@@ -22,7 +22,7 @@ import structlog
 from actors import wire
 from actors.commands import Command, Done, Drain, Reply, ShardShown, ShowShard
 from actors.options import ShardOptions
-from actors.ports import Transport
+from actors.ports import Notices
 from actors.request_ids import new_request_id
 from mail.errors import MailError, ShardDamaged, Unavailable
 from storage.records import Damaged
@@ -45,12 +45,12 @@ class ShardHost:
     def __init__(
         self,
         options: ShardOptions,
-        transport: Transport,
+        notices: Notices,
         *,
         end_process: Callable[[str], None] = _end_process,
     ) -> None:
         self.options = options
-        self.transport = transport
+        self.notices = notices
         self.trouble = ""
         self._directory = ReplicaDirectory(Path(options.path))
         self._end_process = end_process

@@ -74,7 +74,7 @@ class GatewayActor:
     def __init__(self, options: GatewayOptions) -> None:
         options.log(options.name.replace("/", "-"))
         self._options = options
-        self._transport = RayTransport(options.namespace)
+        self._transport = RayTransport(options.namespace, options.name)
         self._router: Router | None = None
         self._gateway: Opened | None = None
         self._listeners: tuple[Listener, ...] = ()
@@ -96,11 +96,6 @@ class GatewayActor:
         """Return what listens now, at once."""
         return self._listeners
 
-    async def notified(self, frame: bytes) -> None:
-        """Take new states from a mailbox actor."""
-        if self._router is not None:
-            self._router.notified(frame)
-
     async def metrics(self) -> Mapping[str, float]:
         """Return the gateway's counters by name."""
         return self._gateway.metrics() if self._gateway is not None else {}
@@ -115,6 +110,7 @@ class GatewayActor:
             await self._gateway.drain(timeout_s)
         if self._router is not None:
             await self._router.close()
+        await self._transport.close()
 
     def _start(self) -> asyncio.Task[tuple[Listener, ...]]:
         failed = (
@@ -131,6 +127,7 @@ class GatewayActor:
             return ()
         if self._router is None:
             self._router = Router(self._transport, self._options.name)
+            self._transport.noticed = self._router.notified
             await self._router.start()
         try:
             self._gateway, self._listeners = await self.open(self._router)

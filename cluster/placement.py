@@ -70,7 +70,7 @@ class NodePlan:
             shard = ShardId(int(name.removeprefix(SHARD_PREFIX)))
             options = self.shard_options(shard)
             return start_actor(
-                ShardActor, options, self.place.namespace, self.log, name=name, place=self.place
+                ShardActor, options, self.log, name=name, place=self.place
             )
         for gateway in self.gateways:
             if gateway.options.name == name:

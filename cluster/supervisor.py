@@ -29,7 +29,7 @@ from actors.commands import (
 )
 from actors.ray_ports import RayTransport
 from actors.remote import Pulse
-from cluster.placement import NodePlan, expected
+from cluster.placement import SUPERVISOR, NodePlan, expected
 from cluster.processes import Process
 from mail.errors import MailError, OutcomeUnknown, Overloaded
 
@@ -106,7 +106,7 @@ class Supervisor:
     def __init__(self, plan: NodePlan) -> None:
         plan.log("supervisor")
         self._plan = plan
-        self._transport = RayTransport(plan.place.namespace)
+        self._transport = RayTransport(plan.place.namespace, SUPERVISOR)
         self._memory = Memory()
         self._shards: tuple[ShardId, ...] = ()
         self._next_shard = 0

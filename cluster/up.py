@@ -270,7 +270,7 @@ class Node:
             self._take_signals()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._transport = RayTransport(plan.place.namespace)
+        self._transport = RayTransport(plan.place.namespace, "up")
         return self._transport
 
     async def _start_actors(self, plan: NodePlan, transport: RayTransport) -> None:

@@ -25,7 +25,7 @@ class Actor:
 
 async def pulses() -> str:
     """Say which of the two answers."""
-    transport = RayTransport(NAMESPACE)
+    transport = RayTransport(NAMESPACE, "start")
     await transport.ask("here", "pulse", timeout_s=60)
     try:
         await transport.ask("away", "pulse", timeout_s=5)

@@ -8,12 +8,10 @@ import pytest
 import ray
 import ray.exceptions
 
-from actors import ray_ports
-from actors.commands import ShardId
 from actors.ray_ports import RayTransport
 from mail.errors import OutcomeUnknown, Overloaded, Unavailable
 
-SHARD = ShardId(7)
+NAME = "shard/7"
 Work = Callable[[bytes], Awaitable[Any]]
 
 
@@ -28,7 +26,6 @@ class FakeMethod:
 class FakeHandle:
     def __init__(self, work: Work) -> None:
         self.call = FakeMethod(work)
-        self.notified = FakeMethod(work)
 
 
 @pytest.fixture
@@ -60,12 +57,12 @@ def failing(error: BaseException) -> Work:
 
 async def test_call(actors: dict[str, FakeHandle]) -> None:
     actors["shard/7"] = FakeHandle(echo)
-    assert await RayTransport("here").call(SHARD, b"frame", timeout_s=1) == b"frame"
+    assert await RayTransport("here", "test").ask(NAME, "call", b"frame", timeout_s=1) == b"frame"
 
 
 async def test_who_does_not_run_was_not_called(actors: dict[str, FakeHandle]) -> None:
     with pytest.raises(Unavailable) as raised:
-        await RayTransport("here").call(SHARD, b"", timeout_s=1)
+        await RayTransport("here", "test").ask(NAME, "call", b"", timeout_s=1)
     assert not isinstance(raised.value, OutcomeUnknown)
 
 
@@ -83,13 +80,13 @@ async def test_who_went_away_may_have_done_it(
 ) -> None:
     actors["shard/7"] = FakeHandle(failing(error))
     with pytest.raises(OutcomeUnknown):
-        await RayTransport("here").call(SHARD, b"", timeout_s=1)
+        await RayTransport("here", "test").ask(NAME, "call", b"", timeout_s=1)
 
 
 async def test_too_many_waiting(actors: dict[str, FakeHandle]) -> None:
     actors["shard/7"] = FakeHandle(failing(ray.exceptions.PendingCallsLimitExceeded("full")))
     with pytest.raises(Overloaded):
-        await RayTransport("here").call(SHARD, b"", timeout_s=1)
+        await RayTransport("here", "test").ask(NAME, "call", b"", timeout_s=1)
 
 
 async def test_every_call_has_an_end(actors: dict[str, FakeHandle]) -> None:
@@ -99,49 +96,25 @@ async def test_every_call_has_an_end(actors: dict[str, FakeHandle]) -> None:
 
     actors["shard/7"] = FakeHandle(never)
     with pytest.raises(OutcomeUnknown):
-        await RayTransport("here").call(SHARD, b"", timeout_s=0.01)
+        await RayTransport("here", "test").ask(NAME, "call", b"", timeout_s=0.01)
 
 
 async def test_a_handle_that_died_for_good_is_looked_up_anew(
     actors: dict[str, FakeHandle],
 ) -> None:
-    transport = RayTransport("here")
+    transport = RayTransport("here", "test")
     actors["shard/7"] = FakeHandle(failing(ray.exceptions.ActorDiedError()))
     with pytest.raises(OutcomeUnknown):
-        await transport.call(SHARD, b"", timeout_s=1)
+        await transport.ask(NAME, "call", b"", timeout_s=1)
     actors["shard/7"] = FakeHandle(echo)
-    assert await transport.call(SHARD, b"frame", timeout_s=1) == b"frame"
+    assert await transport.ask(NAME, "call", b"frame", timeout_s=1) == b"frame"
 
 
 async def test_a_handle_whose_actor_restarts_is_kept(actors: dict[str, FakeHandle]) -> None:
-    transport = RayTransport("here")
+    transport = RayTransport("here", "test")
     unavailable = ray.exceptions.ActorUnavailableError("gone", b"\0" * 16)
     actors["shard/7"] = FakeHandle(failing(unavailable))
     for _ in range(2):
         with pytest.raises(OutcomeUnknown):
-            await transport.call(SHARD, b"", timeout_s=1)
+            await transport.ask(NAME, "call", b"", timeout_s=1)
         actors.clear()  # A lookup would fail as Unavailable, without asking anybody.
-
-
-async def test_notices_are_bounded_and_nobodys_concern(
-    actors: dict[str, FakeHandle], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ray_ports, "NOTICES_MAX", 2)
-    taken: list[bytes] = []
-    both, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(frame: bytes) -> None:
-        taken.append(frame)
-        if len(taken) == 2:
-            both.set()
-        await go_on.wait()
-
-    actors["gateway/http/0"] = FakeHandle(slow)
-    transport = RayTransport("here")
-    for number in range(5):
-        await transport.notify("gateway/http/0", bytes([number]))
-    await transport.notify("gateway/none", b"")
-    await both.wait()
-    go_on.set()
-    await asyncio.gather(*transport._notices)
-    assert taken == [b"\0", b"\1"]
