@@ -1,5 +1,6 @@
-"""Commands and replies: everything that travels between actors, but for two further parts:
-`account_commands.py` (sessions, passwords of programs, sign-up) and `upkeep_commands.py`.
+"""Commands and replies: everything that travels between actors, but for three parts:
+`account_commands.py` (sessions, passwords of programs, sign-up), `transfer_commands.py` (import and
+export) and `upkeep_commands.py`.
 
 Each is a msgspec struct in array form behind one version byte (`actors/wire.py`). Fields
 are only appended, each with a default, so that old and new releases read each other's.
@@ -87,6 +88,8 @@ class Jmap(Command, frozen=True):
     request_id: RequestId
     request: bytes  # the JSON of the Request object
     session_state: str = ""
+    read_only: bool = False  # refuse what changes something
+    may_submit: bool = True
 
 
 class JmapAnswer(Reply, frozen=True):
@@ -239,9 +242,9 @@ class AddAccount(Command, frozen=True):
 
     request_id: RequestId
     address: str
-    password: str
+    password: str  # "": cannot be signed in to until it has one
     role: str = "user"
-    quota_bytes: int = 0
+    quota_bytes: int = 0  # 0: no limit, -1: as the domain has it
     display_name: str = ""
     language: str = "en"
     time_zone: str = "UTC"
@@ -267,9 +270,12 @@ class GetAccount(Command, frozen=True):
 
 
 class SetPassword(Command, frozen=True):
+    """Give an account a password. All its sessions end."""
+
     request_id: RequestId
     address: str
     password: str
+    keeps_app_passwords: bool = True
 
 
 class SetProfile(Command, frozen=True):
@@ -300,7 +306,7 @@ class Resolve(Command, frozen=True):
     """Say which mailbox takes mail for each address: exact, alias, then without the plus detail.
 
     `postmaster` at every domain of ours is somebody: the first administrator, else the first
-    account of the domain.
+    account of the domain. Who is nobody else is the domain's catch-all account, if it has one.
     """
 
     addresses: tuple[str, ...]
@@ -313,7 +319,10 @@ class Resolved(Reply, frozen=True):
 
 
 class SignIn(Command, frozen=True):
-    """Check a password (argon2id). Fails with SignInRefused; the answer tells no more than that."""
+    """Check a password or app password; the reply is an Access (`account_commands.py`).
+
+    Fails with SignInRefused; the answer tells no more than that.
+    """
 
     address: str
     password: str
@@ -345,4 +354,10 @@ class WatchDirectory(Command, frozen=True):
 
 
 class DirectoryVersion(Reply, frozen=True):
+    """The version rises when an answer given before may no longer be true.
+
+    `touched` names the accounts that such answers since the asked version are about; None: any.
+    """
+
     version: int
+    touched: tuple[MailboxId, ...] | None = None

@@ -1,15 +1,27 @@
-"""Turns and reads of the directory: pure over its keys. `actors/directory.py` commits them."""
+"""Turns of the directory about domains, accounts and aliases. `actors/directory.py` commits them.
+
+Removing an account that is a domain's catch-all is refused: unknown addresses would begin to
+be turned away, which nobody would notice.
+"""
 
 from __future__ import annotations
 
 import re
 import zoneinfo
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Sequence
 
 from msgspec.structs import replace
 
 from actors import wire
+from actors.account_commands import (
+    ACCOUNTS_IN_BATCH_MAX,
+    QUOTA_OF_DOMAIN,
+    SIGNUPS,
+    AccountsAdded,
+    AddAccounts,
+    DomainShown,
+    SetDomain,
+)
 from actors.commands import (
     Account,
     AddAccount,
@@ -17,7 +29,6 @@ from actors.commands import (
     AddDomain,
     Done,
     Failed,
-    MailboxId,
     RemoveAccount,
     RemoveAlias,
     RemoveDomain,
@@ -25,210 +36,28 @@ from actors.commands import (
     SetPassword,
     SetProfile,
     ShardId,
-    ShardRow,
 )
-from actors.packing import choose_shard
-from mail.address import Address, parse_address, parse_domain, parse_path
-from mail.errors import (
-    AlreadyExists,
-    Invalid,
-    InvalidAddress,
-    MailError,
-    NoSuchMailbox,
-    NotFound,
-    RelayDenied,
+from actors.directory_state import (
+    DirectoryReader,
+    DirectoryWriter,
+    WriterTurn,
+    as_account,
+    domain_of,
 )
-from storage import keys, records
-from storage.records import (
-    AccountRecord,
-    AddressRecord,
-    CredentialRecord,
-    DirectoryRecord,
-    DomainRecord,
-    ShardRecord,
-)
-from storage.shard import Plan, Planned
-from storage.transaction import Overlay, State
+from actors.packing import Packing
+from mail.address import parse_address, parse_domain
+from mail.errors import AlreadyExists, Invalid, InvalidAddress, MailError
+from storage import keys
+from storage.records import AccountRecord, CredentialRecord, DomainRecord, ShardRecord
 
 ALIASES_MAX = 100
+SIGNUPS_PER_DAY_MAX = 1_000_000
 ROLES = ("user", "admin")
 # BCP 47 (RFC 5646 §2.1), as far as people's languages need it.
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8}){0,4}\Z")
 
-RecordT = TypeVar("RecordT", bound=records.Record)
 
-
-class DirectoryReader:
-    """What the directory says, over its keys."""
-
-    def __init__(self, state: State) -> None:
-        self._state = state
-
-    def _get(self, key: bytes, cls: type[RecordT]) -> RecordT | None:
-        octets = self._state.get(key)
-        return None if octets is None else records.decode(octets, cls)
-
-    def _all(self, letter: bytes, cls: type[RecordT]) -> Iterator[RecordT]:
-        prefix = keys.kind(keys.DIRECTORY, letter)
-        for _, octets in self._state.scan(prefix, keys.after(prefix)):
-            yield records.decode(octets, cls)
-
-    @property
-    def record(self) -> DirectoryRecord:
-        return self._get(keys.directory(), DirectoryRecord) or DirectoryRecord()
-
-    def has_domain(self, name: str) -> bool:
-        return self._state.get(keys.domain(name)) is not None
-
-    def domains(self) -> list[str]:
-        return [record.name for record in self._all(b"D", DomainRecord)]
-
-    def account(self, number: int) -> AccountRecord:
-        record = self._get(keys.account(number), AccountRecord)
-        assert record is not None, "an address of no account"
-        return record
-
-    def accounts(self) -> Iterator[AccountRecord]:
-        return self._all(b"A", AccountRecord)
-
-    def at(self, key: str) -> AccountRecord | None:
-        """Return the account with exactly this address or alias."""
-        record = self._get(keys.address(key), AddressRecord)
-        return None if record is None else self.account(record.account)
-
-    def named(self, text: str) -> AccountRecord:
-        """Return the account with this address or alias. Raises NotFound, InvalidAddress."""
-        record = self.at(parse_address(text).key)
-        if record is None:
-            raise NotFound(f"no account {text}")
-        return record
-
-    def credential(self, number: int) -> CredentialRecord | None:
-        return self._get(keys.credential(number), CredentialRecord)
-
-    def shards(self) -> list[ShardRow]:
-        return [
-            ShardRow(ShardId(r.shard), r.kind, r.replicas, r.mailboxes, r.created_at_ms)
-            for r in self._all(b"S", ShardRecord)
-        ]
-
-    def addresses(self, after: str, limit_max: int) -> tuple[list[AccountRecord], bool]:
-        """Return accounts in the order of their addresses, and whether there are more."""
-        prefix = keys.kind(keys.DIRECTORY, b"L")
-        found: list[AccountRecord] = []
-        start = keys.address(after) + b"\0" if after else prefix
-        for _, octets in self._state.scan(start, keys.after(prefix)):
-            entry = records.decode(octets, AddressRecord)
-            if entry.is_alias:
-                continue
-            if len(found) == limit_max:
-                return found, True
-            found.append(self.account(entry.account))
-        return found, False
-
-    def resolve(self, text: str) -> Account | Failed:
-        """Return who takes mail for an address, or why nobody does."""
-        try:
-            return as_account(self._recipient(text))
-        except MailError as error:
-            return wire.failed(error)
-
-    def _recipient(self, text: str) -> AccountRecord:
-        address = parse_path(f"<{text}>")
-        if address is None:
-            raise InvalidAddress
-        local = not address.domain or self.has_domain(address.domain)
-        found = self.at(address.key) or self.at(address.base_key)
-        if found is None and local and address.local.lower() == "postmaster":
-            found = self._postmaster(address)
-        if found is not None:
-            return found
-        raise NoSuchMailbox if local else RelayDenied
-
-    def _postmaster(self, address: Address) -> AccountRecord | None:
-        """Return who reads postmaster's mail (RFC 5321 §4.5.1): the first administrator,
-
-        else the first account of the domain, else the first account of all.
-        """
-        best: tuple[int, AccountRecord] | None = None
-        for record in self.accounts():
-            if record.role == "admin":
-                return record
-            rank = 0 if record.address.rpartition("@")[2] == address.domain else 1
-            if best is None or rank < best[0]:
-                best = (rank, record)
-        return None if best is None else best[1]
-
-
-def as_account(record: AccountRecord) -> Account:
-    """Return an account as others see it."""
-    return Account(
-        mailbox=MailboxId(record.account),
-        address=record.address,
-        shard=ShardId(record.shard),
-        role=record.role,
-        display_name=record.display_name,
-        language=record.language,
-        time_zone=record.time_zone,
-        quota_bytes=record.quota_bytes,
-        aliases=record.aliases,
-        disabled=record.disabled,
-    )
-
-
-class DirectoryWriter(DirectoryReader):
-    """The directory within one turn."""
-
-    def __init__(self, overlay: Overlay) -> None:
-        super().__init__(overlay)
-        self._overlay = overlay
-
-    def put(self, key: bytes, record: records.Record) -> None:
-        self._overlay.put(key, records.encode(record))
-
-    def delete(self, key: bytes) -> None:
-        self._overlay.delete(key)
-
-    def put_account(self, record: AccountRecord) -> None:
-        self.put(keys.account(record.account), record)
-
-    def update(self, **changes: int) -> None:
-        self.put(keys.directory(), replace(self.record, **changes))
-
-    def take_address(self, text: str, *, account: int, is_alias: bool) -> str:
-        """Give an address to an account and return it in its stored form.
-
-        Raises InvalidAddress, NotFound (the domain), AlreadyExists.
-        """
-        address = parse_address(text)
-        if not self.has_domain(address.domain):
-            raise NotFound(f"no domain {address.domain}: add it first")
-        if address.detail is not None:
-            raise InvalidAddress("the part after + is the user's own, not part of an account")
-        if self.at(address.key) is not None:
-            raise AlreadyExists(f"{address} is taken")
-        self.put(keys.address(address.key), AddressRecord(account, is_alias))
-        return str(address)
-
-    def count_mailbox(self, shard: int, difference: int) -> None:
-        record = self._get(keys.shard(shard), ShardRecord)
-        assert record is not None, "an account of no shard"
-        self.put(keys.shard(shard), replace(record, mailboxes=record.mailboxes + difference))
-
-
-WriterTurn = Callable[[DirectoryWriter, int], Reply]
-
-
-def directory_plan(turn: WriterTurn) -> Plan:
-    """Return the shard's plan for a turn; every turn raises the directory's version."""
-
-    def plan(overlay: Overlay, now_ms: int) -> Planned:
-        writer = DirectoryWriter(overlay)
-        reply = turn(writer, now_ms)
-        writer.update(version=writer.record.version + 1)
-        return Planned(wire.encode([reply]))
-
-    return plan
+# Domains
 
 
 def add_domain(command: AddDomain) -> WriterTurn:
@@ -238,7 +67,8 @@ def add_domain(command: AddDomain) -> WriterTurn:
             raise InvalidAddress("an address literal is no domain")
         if writer.has_domain(name):
             raise AlreadyExists(f"{name} is there already")
-        writer.put(keys.domain(name), DomainRecord(name, now_ms))
+        writer.put_domain(DomainRecord(name, now_ms, first_account=0))
+        writer.touch()
         return Done()
 
     return turn
@@ -246,48 +76,170 @@ def add_domain(command: AddDomain) -> WriterTurn:
 
 def remove_domain(command: RemoveDomain) -> WriterTurn:
     def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
-        name = parse_domain(command.domain)
-        if not writer.has_domain(name):
-            raise NotFound(f"no domain {name}")
-        for record in writer.accounts():
-            for address in (record.address, *record.aliases):
-                if parse_address(address).domain == name:
-                    raise Invalid(f"{name} still has the address {address}")
-        writer.delete(keys.domain(name))
+        record = writer.domain(parse_domain(command.domain))
+        for account in writer.accounts():
+            for address in (account.address, *account.aliases):
+                if parse_address(address).domain == record.name:
+                    raise Invalid(f"{record.name} still has the address {address}")
+        writer.delete(keys.domain(record.name))
+        writer.touch_all()  # Its catch-all and its postmaster.
         return Done()
 
     return turn
 
 
-def add_account(
-    command: AddAccount, credential: CredentialRecord, *, node: str, actors_max: int
-) -> WriterTurn:
-    _check_profile(command.role, command.language, command.time_zone, command.quota_bytes)
-
+def set_domain(command: SetDomain) -> WriterTurn:
     def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
+        record = writer.domain(parse_domain(command.domain))
+        if command.signup is not None:
+            record = replace(record, signup=command.signup)
+        if command.signups_per_day_max is not None:
+            record = replace(record, signups_per_day_max=command.signups_per_day_max)
+        if command.quota_bytes is not None:
+            record = replace(record, quota_bytes=command.quota_bytes)
+        if command.catch_all is not None:
+            number = writer.named(command.catch_all).account if command.catch_all else 0
+            if record.catch_all and record.catch_all != number:
+                writer.touch(record.catch_all)
+            record = replace(record, catch_all=number)
+        _check_domain(record)
+        writer.put_domain(record)
+        return domain_shown(writer, record)
+
+    return turn
+
+
+def _check_domain(record: DomainRecord) -> None:
+    if record.signup not in SIGNUPS:
+        raise Invalid(f"sign-up is one of {', '.join(SIGNUPS)}")
+    if not 0 <= record.signups_per_day_max <= SIGNUPS_PER_DAY_MAX:
+        raise Invalid(f"sign-ups a day are from 0 to {SIGNUPS_PER_DAY_MAX}")
+    if record.quota_bytes < 0:
+        raise Invalid("the quota is not negative")
+
+
+def domain_shown(reader: DirectoryReader, record: DomainRecord) -> DomainShown:
+    """Return a domain as others see it."""
+    return DomainShown(
+        domain=record.name,
+        signup=record.signup,
+        signups_per_day_max=record.signups_per_day_max,
+        quota_bytes=record.quota_bytes,
+        catch_all=reader.account(record.catch_all).address if record.catch_all else "",
+        created_at_ms=record.created_at_ms,
+    )
+
+
+# Accounts
+
+
+class Newcomers:
+    """Makes accounts within one turn; the shard table is read once, however many they are."""
+
+    def __init__(self, writer: DirectoryWriter, now_ms: int, *, node: str, actors_max: int) -> None:
+        self._writer = writer
+        self._now_ms = now_ms
+        self._node = node
+        self._packing = Packing(writer.shards(), actors_max=actors_max)
+
+    def add(self, command: AddAccount, credential: CredentialRecord | None) -> AccountRecord:
+        """Make one account. A refusal has written nothing.
+
+        Raises Invalid, InvalidAddress, NotFound (the domain), AlreadyExists.
+        """
+        writer = self._writer
+        quota_bytes = command.quota_bytes
+        if quota_bytes == QUOTA_OF_DOMAIN:
+            quota_bytes = writer.domain(parse_address(command.address).domain).quota_bytes
+        _check_profile(command.role, command.language, command.time_zone, quota_bytes)
         number = writer.record.next_account
         address = writer.take_address(command.address, account=number, is_alias=False)
-        shard = choose_shard(writer.shards(), actors_max=actors_max)
-        if shard is None:
-            shard = ShardId(writer.record.next_shard)
-            writer.put(keys.shard(shard), ShardRecord(shard, "mailbox", (node,), 0, now_ms))
-            writer.update(next_shard=shard + 1)
-        writer.count_mailbox(shard, 1)
         record = AccountRecord(
             account=number,
-            address=address,
-            shard=shard,
+            address=str(address),
+            shard=self._shard(),
             role=command.role,
             display_name=command.display_name,
             language=command.language,
             time_zone=command.time_zone,
-            quota_bytes=command.quota_bytes,
-            created_at_ms=now_ms,
+            quota_bytes=quota_bytes,
+            created_at_ms=self._now_ms,
         )
         writer.put_account(record)
-        writer.put(keys.credential(number), credential)
+        if credential is not None:
+            writer.put(keys.credential(number), credential)
+        self._take_office(record)
         writer.update(next_account=number + 1)
-        return as_account(record)
+        return record
+
+    def _shard(self) -> ShardId:
+        """Return the shard of one more mailbox; it is counted there."""
+        writer = self._writer
+        shard = self._packing.choose()
+        if shard is None:
+            shard = ShardId(writer.record.next_shard)
+            record = ShardRecord(shard, "mailbox", (self._node,), 0, self._now_ms)
+            writer.put(keys.shard(shard), record)
+            writer.update(next_shard=shard + 1)
+            self._packing.add(shard)
+        writer.count_mailbox(shard, 1)
+        return shard
+
+    def _take_office(self, record: AccountRecord) -> None:
+        """Note who is first: postmaster's mail may be this account's from now on."""
+        writer = self._writer
+        first_admin = writer.first_admin()
+        if record.role == "admin" and not first_admin:
+            first_admin = record.account
+            writer.touch_all()
+        if writer.record.first_admin != first_admin:
+            writer.update(first_admin=first_admin)
+        domain = writer.domain(domain_of(record))
+        first = writer.first_account(domain)
+        if not first:
+            first = record.account
+            writer.touch_all()
+        if domain.first_account != first:
+            writer.put_domain(replace(domain, first_account=first))
+
+
+def add_account(
+    command: AddAccount, credential: CredentialRecord | None, *, node: str, actors_max: int
+) -> WriterTurn:
+    def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
+        newcomers = Newcomers(writer, now_ms, node=node, actors_max=actors_max)
+        return as_account(newcomers.add(command, credential))
+
+    return turn
+
+
+def add_accounts(
+    command: AddAccounts,
+    credentials: Sequence[CredentialRecord | None],
+    *,
+    node: str,
+    actors_max: int,
+) -> WriterTurn:
+    """Return the turn that makes many accounts; one that is refused stops no other."""
+    if len(command.accounts) > ACCOUNTS_IN_BATCH_MAX:
+        raise Invalid(f"at most {ACCOUNTS_IN_BATCH_MAX} accounts at once")
+
+    def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
+        newcomers = Newcomers(writer, now_ms, node=node, actors_max=actors_max)
+        results: list[Account | Failed] = []
+        for new, credential in zip(command.accounts, credentials, strict=True):
+            one = AddAccount(
+                request_id=command.request_id,
+                address=new.address,
+                password="",
+                quota_bytes=command.quota_bytes,
+                display_name=new.display_name,
+            )
+            try:
+                results.append(as_account(newcomers.add(one, credential)))
+            except MailError as error:
+                results.append(wire.failed(error))
+        return AccountsAdded(tuple(results))
 
     return turn
 
@@ -297,19 +249,45 @@ def remove_account(command: RemoveAccount) -> WriterTurn:
 
     def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
         record = writer.named(command.address)
+        for domain in writer.domains():
+            if domain.catch_all == record.account:
+                raise Invalid(
+                    f"{record.address} is the catch-all of {domain.name}: "
+                    "give that to another account, or to none, first"
+                )
         for address in (record.address, *record.aliases):
             writer.delete(keys.address(parse_address(address).key))
         writer.delete(keys.account(record.account))
         writer.delete(keys.credential(record.account))
+        writer.end_sessions(record.account)
+        writer.remove_app_passwords(record.account)
         writer.count_mailbox(record.shard, -1)
+        _leave_office(writer, record)
+        writer.touch(record.account)
         return as_account(record)
 
     return turn
 
 
+def _leave_office(writer: DirectoryWriter, record: AccountRecord) -> None:
+    if writer.record.first_admin == record.account:
+        writer.update(first_admin=writer.find_admin(after=record.account))
+    domain = writer.domain(domain_of(record))
+    if domain.first_account == record.account:
+        first = writer.find_account(domain.name, after=record.account)
+        writer.put_domain(replace(domain, first_account=first))
+
+
 def set_password(command: SetPassword, credential: CredentialRecord) -> WriterTurn:
+    """Return the turn that changes a password and ends what was signed in with the old one."""
+
     def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
-        writer.put(keys.credential(writer.named(command.address).account), credential)
+        account = writer.named(command.address).account
+        writer.put(keys.credential(account), credential)
+        writer.end_sessions(account)
+        if not command.keeps_app_passwords:
+            writer.remove_app_passwords(account)
+        writer.touch(account)
         return Done()
 
     return turn
@@ -320,12 +298,22 @@ def set_profile(command: SetProfile) -> WriterTurn:
     changes = {n: v for n in names if (v := getattr(command, n)) is not None}
 
     def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
-        record = replace(writer.named(command.address), **changes)
+        before = writer.named(command.address)
+        record = replace(before, **changes)
         _check_profile(record.role, record.language, record.time_zone, record.quota_bytes)
         writer.put_account(record)
+        writer.touch(record.account)
+        if record.disabled and not before.disabled:
+            writer.end_sessions(record.account)
+        if record.role != before.role:
+            writer.update(first_admin=writer.find_admin())
+            writer.touch_all()
         return as_account(record)
 
     return turn
+
+
+# Aliases
 
 
 def add_alias(command: AddAlias) -> WriterTurn:
@@ -334,7 +322,8 @@ def add_alias(command: AddAlias) -> WriterTurn:
         if len(record.aliases) >= ALIASES_MAX:
             raise Invalid(f"an account has at most {ALIASES_MAX} aliases")
         alias = writer.take_address(command.alias, account=record.account, is_alias=True)
-        writer.put_account(replace(record, aliases=(*record.aliases, alias)))
+        writer.put_account(replace(record, aliases=(*record.aliases, str(alias))))
+        writer.touch(record.account)
         return Done()
 
     return turn
@@ -349,6 +338,7 @@ def remove_alias(command: RemoveAlias) -> WriterTurn:
             raise Invalid(f"{command.alias} is the account's own address")
         writer.delete(keys.address(key))
         writer.put_account(replace(record, aliases=left))
+        writer.touch(record.account)
         return Done()
 
     return turn

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from actors import mailbox_turns, wire
+from actors import exporting, mailbox_turns, transfer_turns, wire
 from actors.blob_reader import BlobReader
 from actors.commands import (
     Command,
@@ -41,11 +41,26 @@ from actors.commands import (
     Subscribe,
     Unsubscribe,
 )
+from actors.expiry import Expiry
+from actors.jmap.columns import ColumnCache, Columns
 from actors.jmap.ids import blob_id_of
 from actors.jmap.request import evaluate
 from actors.push import Subscriptions
 from actors.shard_host import ShardHost
+from actors.transfer_commands import (
+    AskKnown,
+    EmailsImported,
+    ImportEmails,
+    ListFolders,
+    ListMessages,
+    MakeFolders,
+    ReadMessages,
+)
+from actors.upkeep import Upkeep
+from actors.upkeep_commands import BeginUpkeep, ShowUpkeep
 from mail.errors import Invalid, NoSuchMailbox
+from mail.folders import JUNK, TRASH
+from mail.keywords import is_unread
 from storage.blobs import digest_of
 from storage.indexer import Indexer
 from storage.mailbox_reader import Blobs, MailboxReader
@@ -53,17 +68,34 @@ from storage.mailbox_writer import MailboxWriter
 from storage.replica_directory import ReplicaDirectory
 from storage.shard import Applying, Plan, Shard
 
+# Lines looked at before others have their turn: some 2 ms.
+COUNTED_AT_ONCE = 500
+
 
 class Mailbox(ShardHost):
     """Owner of one shard of mailboxes."""
 
     _indexer: Indexer | None = None
+    _expiry: Expiry | None = None
+    _upkeep: Upkeep | None = None
 
     async def opened(self, shard: Shard) -> None:
         index = ReplicaDirectory(Path(self.options.path)).index
         self._indexer = await asyncio.to_thread(Indexer, shard, index)
         self._indexer.start()
+        days = {TRASH: self.options.trash_days, JUNK: self.options.junk_days}
+        self._expiry = Expiry(shard, days)
+        self._expiry.start(self.options.shard)
+        self._upkeep = Upkeep(
+            shard,
+            self._indexer,
+            audit_hours=self.options.audit_hours,
+            collect_hours=self.options.collect_hours,
+            on_damaged=self.out_of_service,
+        )
+        self._upkeep.start(self.options.shard)
         self._blob_reader = BlobReader(shard.blobs)
+        self.columns = ColumnCache()
         self._subscriptions = Subscriptions()
         self._dirty: dict[MailboxId, None] = {}
         self._notifying: asyncio.Task[None] | None = None
@@ -72,6 +104,16 @@ class Mailbox(ShardHost):
     def indexer(self) -> Indexer:
         assert self._indexer is not None, "used before the shard was opened"
         return self._indexer
+
+    @property
+    def expiry(self) -> Expiry:
+        assert self._expiry is not None, "used before the shard was opened"
+        return self._expiry
+
+    @property
+    def upkeep(self) -> Upkeep:
+        assert self._upkeep is not None, "used before the shard was opened"
+        return self._upkeep
 
     def applied(self, entries: Sequence[Applying]) -> None:
         self.indexer.applied(entries)
@@ -105,6 +147,8 @@ class Mailbox(ShardHost):
                     command.request,
                     request_id=command.request_id,
                     session_state=command.session_state,
+                    read_only=command.read_only,
+                    may_submit=command.may_submit,
                 )
             case GetBlob():
                 await self._ensure(command.mailbox)
@@ -123,10 +167,24 @@ class Mailbox(ShardHost):
                 self._subscriptions.remove(command.gateway, command.mailboxes)
                 return Done()
             case ShowMailbox():
-                return self._show(command.mailbox)
+                return await self._show(command.mailbox)
+            case ImportEmails():
+                return await self._import(command)
+            case MakeFolders():
+                turn = transfer_turns.make_folders(command)
+                plan = mailbox_turns.mailbox_plan(command.mailbox, turn)
+                return await self._run(command.mailbox, command.request_id, plan)
+            case AskKnown() | ListFolders() | ListMessages() | ReadMessages():
+                return await self._export(command)
+            case BeginUpkeep():
+                return self.upkeep.begin(command)
+            case ShowUpkeep():
+                return self.upkeep.show(command.job)
             case RemoveMailbox():
                 plan = mailbox_turns.remove(command.mailbox)
-                return await self._run(command.mailbox, command.request_id, plan)
+                reply = await self._run(command.mailbox, command.request_id, plan)
+                self.expiry.remove(command.mailbox)
+                return reply
             case _:
                 raise Invalid(f"{type(command).__name__} is not for a mailbox")
 
@@ -148,6 +206,30 @@ class Mailbox(ShardHost):
         if isinstance(reply, Delivered) and not reply.repeated and self._indexer is not None:
             self._indexer.expect(command.mailbox, reply.email_id, command.search_text)
         return reply
+
+    async def _import(self, command: ImportEmails) -> Reply:
+        blobs = {digest_of(email.raw): email.raw for email in command.emails}
+        turn = transfer_turns.import_emails(command, [digest_of(e.raw) for e in command.emails])
+        plan = mailbox_turns.mailbox_plan(command.mailbox, turn)
+        reply = await self._run(command.mailbox, command.request_id, plan, blobs)
+        if isinstance(reply, EmailsImported) and self._indexer is not None:
+            for email, one in zip(command.emails, reply.outcomes, strict=False):
+                if one.outcome == "stored":
+                    self._indexer.expect(command.mailbox, one.email_id, email.search_text)
+        return reply
+
+    async def _export(self, command: AskKnown | ListFolders | ListMessages | ReadMessages) -> Reply:
+        await self._ensure(command.mailbox)
+        reader = self.reader(command.mailbox)
+        match command:
+            case AskKnown():
+                return exporting.known(reader, command)
+            case ListFolders():
+                return exporting.folders(reader)
+            case ListMessages():
+                return exporting.messages(reader, command)
+            case ReadMessages():
+                return exporting.read(reader, self.shard.blobs, command)
 
     async def _put_blob(self, command: PutBlob) -> Reply:
         digest = digest_of(command.data)
@@ -176,23 +258,40 @@ class Mailbox(ShardHost):
         info = reader.info
         return MailboxState(mailbox, info.email_modseq, info.folder_modseq, info.thread_modseq)
 
-    def _show(self, mailbox: MailboxId) -> MailboxShown:
+    async def _show(self, mailbox: MailboxId) -> MailboxShown:
         reader = MailboxReader(mailbox, self.shard.state)
         if not reader.exists:
             return MailboxShown(0, 0, 0)
-        unread = sum(
-            "$seen" not in line.record.keywords and "$draft" not in line.record.keywords
-            for line in reader.listing()
-        )
+        unread = reader.info.unread
+        if unread < 0:
+            unread = await self._count_unread(mailbox)
         return MailboxShown(reader.info.emails, unread, reader.info.size_bytes)
+
+    async def _count_unread(self, mailbox: MailboxId) -> int:
+        """Count once in a mailbox that an older release has made; from then on it is kept."""
+        modseq = self.reader(mailbox).info.email_modseq
+        unread = 0
+        for looked_at, line in enumerate(self.reader(mailbox).listing()):
+            unread += is_unread(line.record.keywords)
+            if looked_at % COUNTED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        turn = mailbox_turns.count_unread(unread, modseq)
+        await self.shard.run(mailbox, b"", mailbox_turns.mailbox_plan(mailbox, turn))
+        return unread
 
     def metrics(self) -> dict[str, float]:
         found = super().metrics()
         if self._indexer is not None:
             found["index_pending"] = self._indexer.pending
+        if self._upkeep is not None and self._shard is not None:
+            found |= self._upkeep.metrics()
         return found
 
     async def close(self) -> None:
+        if self._expiry is not None:
+            await self._expiry.close()
+        if self._upkeep is not None:
+            await self._upkeep.close()
         indexer, self._indexer = self._indexer, None
         if indexer is not None:
             if self._shard is not None:
@@ -212,6 +311,10 @@ class MailboxAccess:
     @property
     def blobs(self) -> Blobs:
         return self._actor.shard.blobs
+
+    @property
+    def columns(self) -> Columns:
+        return self._actor.columns.of(self.mailbox_id)
 
     def reader(self) -> MailboxReader:
         return self._actor.reader(MailboxId(self.mailbox_id))

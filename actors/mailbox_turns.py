@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 
 from actors import wire
 from actors.commands import BlobStored, Deliver, Delivered, Done, ExpectRepeat, Reply
@@ -12,6 +13,9 @@ from storage.mailbox_writer import MailboxWriter
 from storage.records import ReplyRecord
 from storage.shard import REPLIES_KEPT_MS, Plan, Planned
 from storage.transaction import Overlay
+
+# Records of a removed mailbox that one turn destroys: some milliseconds.
+KEYS_REMOVED_AT_ONCE = 1000
 
 WriterPlan = Callable[[MailboxWriter, int], bytes]
 
@@ -23,7 +27,7 @@ def mailbox_plan(mailbox: int, turn: WriterPlan) -> Plan:
     """
 
     def plan(overlay: Overlay, now_ms: int) -> Planned:
-        writer = MailboxWriter(mailbox, overlay)
+        writer = MailboxWriter(mailbox, overlay, now_ms)
         if overlay.get(keys.info(mailbox)) is None:
             writer.create(now_ms)
         elif writer.info.removed:
@@ -52,6 +56,7 @@ def deliver(command: Deliver, digest: bytes) -> WriterPlan:
         repeated = writer.take_repeat(command.fingerprint, now_ms)
         if repeated is not None:
             return encoded(Delivered(repeated, repeated=True))
+        writer.expect_room(len(command.raw), command.quota_bytes)
         folder = writer.folder_with_role(command.role) or writer.folder_with_role("inbox")
         assert folder is not None, "a mailbox without an inbox"
         email_id = writer.add_email(
@@ -97,19 +102,48 @@ def put_blob(digest: bytes, size_bytes: int, blob_id: str) -> WriterPlan:
     return turn
 
 
+def count_unread(counted: int, email_modseq: int) -> WriterPlan:
+    """Return the turn that begins to keep count, if nothing has changed since it was counted."""
+
+    def turn(writer: MailboxWriter, now_ms: int) -> bytes:
+        if writer.info.unread < 0 and writer.info.email_modseq == email_modseq:
+            writer.set_unread(counted)
+        return encoded(Done())
+
+    return turn
+
+
 def remove(mailbox: int) -> Plan:
-    """Return the plan that destroys all of a mailbox and leaves a mark that it was removed."""
+    """Return the plan that marks a mailbox as removed: from now on it is refused."""
 
     def plan(overlay: Overlay, now_ms: int) -> Planned:
-        prefix = keys.mailbox(mailbox)
-        emails = []
-        email_prefix = keys.kind(mailbox, b"k")
-        for key, _ in list(overlay.scan(prefix, keys.after(prefix))):
-            if key.startswith(email_prefix):
-                emails.append(int.from_bytes(key[len(email_prefix) :], "big"))
-            overlay.delete(key)
         mark = records.MailboxRecord(created_at_ms=now_ms, uid_validity=0, removed=True)
         overlay.put(keys.info(mailbox), records.encode(mark))
-        return Planned(encoded(Done()), emails=tuple(emails))
+        return Planned(encoded(Done()))
+
+    return plan
+
+
+def remove_some(mailbox: int, after: bytes) -> Plan:
+    """Return the plan that destroys some records of a removed mailbox, those after a key.
+
+    Its reply is the last key that it destroyed, empty when nothing is left but the mark.
+    """
+
+    def plan(overlay: Overlay, now_ms: int) -> Planned:
+        prefix, mark = keys.mailbox(mailbox), keys.info(mailbox)
+        octets = overlay.get(mark)
+        assert octets is not None
+        assert records.decode(octets, records.MailboxRecord).removed
+        found = overlay.scan(max(prefix, after), keys.after(prefix))
+        doomed = [key for key, _ in islice(found, KEYS_REMOVED_AT_ONCE) if key != mark]
+        for key in doomed:
+            overlay.delete(key)
+        states = keys.kind(mailbox, b"k")
+        emails = (key[len(states) :] for key in doomed if key.startswith(states))
+        return Planned(
+            doomed[-1] if doomed else b"",
+            emails=tuple(int.from_bytes(number, "big") for number in emails),
+        )
 
     return plan

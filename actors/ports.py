@@ -1,6 +1,6 @@
 """Ports: what gateways and actors may ask of the rest of the house.
 
-Typing Protocols alone. `actors/router.py` implements `Mail`, `Accounts` and `Push` over a
+Typing Protocols alone. `actors/router.py` implements `Mail`, `SignIns` and `Push` over a
 `Transport`; `actors/ray_ports.py` is the one between Ray's actors, `actors/local_ports.py` the one
 inside a process, with which every gateway and actor is tested without Ray.
 Every method raises `mail.errors.MailError`s only; Unavailable and its kind are temporary.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from actors.account_commands import Access, AppPassword, SessionRow
 from actors.commands import (
     Account,
     BlobData,
@@ -70,8 +71,86 @@ class Accounts(Protocol):
         Raises NoSuchMailbox (the domain is ours), RelayDenied (it is not), Unavailable.
         """
 
-    async def sign_in(self, name: str, password: str) -> Account:
-        """Return the account. Raises SignInRefused, Unavailable."""
+    async def sign_in(self, name: str, password: str) -> Access:
+        """Return whose sign-in it is and which scopes it has; app passwords have few.
+
+        Whoever serves it asks `Access.allows`. Raises SignInRefused, Unavailable.
+        """
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Tokens:
+    """What a session gives its client."""
+
+    access: str
+    refresh: str
+    session: int
+    scopes: tuple[str, ...]  # of the access token
+    expires_in_s: int  # the access token
+
+
+class SignIns(Accounts, Protocol):
+    """How people sign in and sign up, as gateways see it."""
+
+    async def bear(self, token: str) -> Access:
+        """Return what an access token opens. Raises SignInRefused, Unavailable."""
+
+    async def confirm(self, access: Access) -> Access:
+        """Return what a sign-in of a while ago opens now. Raises SignInRefused, Unavailable."""
+
+    async def until_ended(self, access: Access) -> None:
+        """Return once a sign-in has ended: its token expired or revoked, the password changed,
+
+        the account disabled or removed. While the directory is away, nothing is known to end.
+        """
+
+    async def issue_token(
+        self, name: str, password: str, *, scopes: Sequence[str] = (), label: str = ""
+    ) -> Tokens:
+        """Begin a session by password; no scopes: all of the account's.
+
+        Raises SignInRefused, Invalid (a scope that it does not have), Unavailable.
+        """
+
+    async def refresh_token(self, token: str, *, scopes: Sequence[str] = ()) -> Tokens:
+        """Exchange a refresh token. Raises SignInRefused, Invalid (the scopes), Unavailable."""
+
+    async def revoke_token(self, token: str) -> None:
+        """End the session of an access or refresh token; what is none is no error."""
+
+    async def sessions(self, access: Access) -> Sequence[SessionRow]:
+        """Return the sessions of an account, the one used last first."""
+
+    async def end_session(self, access: Access, session: int) -> None:
+        """End one session (raises NotFound), or with 0 all but the one of `access`."""
+
+    async def app_passwords(self, access: Access) -> Sequence[AppPassword]:
+        """Return the app passwords of an account."""
+
+    async def add_app_password(
+        self, access: Access, *, label: str, scopes: Sequence[str]
+    ) -> tuple[AppPassword, str]:
+        """Make an app password and return it with its text, which nobody can show again.
+
+        Raises Invalid.
+        """
+
+    async def remove_app_password(self, access: Access, number: int) -> None:
+        """Take an app password away. Raises NotFound."""
+
+    async def sign_up(
+        self,
+        address: str,
+        password: str,
+        *,
+        network: str,
+        invitation: str = "",
+        display_name: str = "",
+    ) -> tuple[Account, bool]:
+        """Make an account for a stranger; say whether its mailbox serves already.
+
+        Raises SignUpRefused, Invalid, TooManySignUps, Unavailable.
+        """
 
 
 class Mail(Protocol):
@@ -91,11 +170,19 @@ class Mail(Protocol):
         """
 
     async def jmap(
-        self, account: Account, request: bytes, *, session_state: str = ""
+        self,
+        account: Account,
+        request: bytes,
+        *,
+        session_state: str = "",
+        read_only: bool = False,
+        may_submit: bool = True,
     ) -> JmapAnswer:
         """Evaluate a JMAP request object (JSON) next to the account's data.
 
-        `session_state` comes back in the Response (RFC 8620 §3.4).
+        `session_state` comes back in the Response (RFC 8620 §3.4). Methods that change something
+        fail with accountReadOnly when it is `read_only`, submissions with forbidden unless one
+        `may_submit`.
         """
 
     async def upload(self, account: Account, data: bytes) -> BlobStored:

@@ -155,9 +155,11 @@ class PushHub:
                 continue
             for state in answer.states:
                 self.heard(state)
-        for followed in list(self._followed.values()):
-            if followed.state is not None and now - followed.told_at >= SILENT_S_MAX:
-                self._tell(followed)
+                known = self._followed.get(state.mailbox)
+                # Only what was heard just now: a repeat of old states would hide that the
+                # mailbox is away, and what happens there meanwhile.
+                if known is not None and now - known.told_at >= SILENT_S_MAX:
+                    self._tell(known)
         return not any(isinstance(answer, BaseException) for answer in answers)
 
     async def close(self) -> None:

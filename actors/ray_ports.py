@@ -20,13 +20,20 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from actors.commands import ShardId
+from actors import wire
+from actors.commands import ShardId, ShardShown
 from actors.link import Link, LinkAddress, open_link
 from mail.errors import MailError, OutcomeUnknown, Overloaded, Unavailable
+
+SUPERVISOR = "supervisor"  # The actor that starts others.
 
 LOOKUP_TIMEOUT_S = 2.0  # Ray's GCS answers within milliseconds or is away.
 LOOKUP_THREADS = 4  # Lookups that hang while the GCS is away occupy no more than these.
 LINK_TIMEOUT_S = 10.0  # For an actor that is being started to say where it listens.
+
+
+class NotRunning(Unavailable):
+    """There is no actor of that name now."""
 
 
 def shard_name(shard: ShardId) -> str:
@@ -72,16 +79,42 @@ class RayTransport:
 
     async def _open(self, shard: ShardId) -> Link:
         try:
-            address = await self.ask(shard_name(shard), "link", timeout_s=LINK_TIMEOUT_S)
+            address = await self._address(shard)
         except OutcomeUnknown as error:
             raise Unavailable(error.text) from None  # Whatever became of it: nothing was asked yet.
-        assert isinstance(address, LinkAddress)
         link = await open_link(address, self._caller, self._noticed)
         self._links[shard] = link
         return link
 
+    async def _address(self, shard: ShardId) -> LinkAddress:
+        """Return where a shard's actor listens; have it started when there is none."""
+        name = shard_name(shard)
+        for _ in range(2):
+            try:
+                return await self._ask_link(name)
+            except NotRunning:
+                break
+            except OutcomeUnknown:
+                if name in self._handles:
+                    raise  # Ray starts it again.
+        await self.ask(SUPERVISOR, "activate", shard, timeout_s=LINK_TIMEOUT_S)
+        return await self._ask_link(name)
+
+    async def _ask_link(self, name: str) -> LinkAddress:
+        address = await self.ask(name, "link", timeout_s=LINK_TIMEOUT_S)
+        assert isinstance(address, LinkAddress)
+        return address
+
     def _noticed(self, frame: bytes) -> None:
         self.noticed(frame)
+
+    async def shown(self, shard: ShardId, *, timeout_s: float) -> ShardShown:
+        """Return what a shard says of itself; does not wake one that rests.
+
+        Raises NotRunning when it rests, other Unavailable when it says nothing.
+        """
+        octets = await self.ask(shard_name(shard), "shown", timeout_s=timeout_s)
+        return wire.result(wire.decode_replies(octets)[0], ShardShown)
 
     async def ask(self, name: str, method: str, *args: object, timeout_s: float) -> Any:
         """Call a method of the actor of that name through Ray and return its result.
@@ -119,8 +152,10 @@ class RayTransport:
                 handle = await asyncio.shield(lookup)
         except TimeoutError:
             raise Unavailable(f"{name} could not be looked up in time") from None
+        except ValueError:
+            raise NotRunning(f"{name} does not run") from None
         except Exception:
-            raise Unavailable(f"{name} does not run") from None
+            raise Unavailable(f"{name} could not be looked up") from None
         self._handles[name] = handle
         return handle
 

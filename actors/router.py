@@ -4,7 +4,7 @@ Finds the shard of an account through the directory, carries commands to it, and
 by request id while their fate is unknown. Deliveries that wait for one shard travel together
 in one call.
 
-State       soft: what the directory said, dropped when its version changes; calls on the way.
+State       soft: what the directory said (`actors/directory_client.py`); calls on the way.
 On failure  Unavailable and its kind: the operation may still have happened (R11).
 """
 
@@ -19,13 +19,11 @@ import structlog
 from actors import wire
 from actors.asking import ask
 from actors.commands import (
-    DIRECTORY_SHARD,
     Account,
     BlobData,
     BlobStored,
     Deliver,
     Delivered,
-    DirectoryVersion,
     Done,
     ExpectRepeat,
     Failed,
@@ -39,22 +37,17 @@ from actors.commands import (
     Notify,
     PutBlob,
     Reply,
-    Resolve,
-    Resolved,
     ShardId,
     ShowMailbox,
-    SignIn,
     States,
     Subscribe,
     Unsubscribe,
-    WatchDirectory,
 )
-from actors.directory_cache import DirectoryCache
+from actors.directory_client import DirectoryClient
 from actors.lane import Lane
 from actors.ports import Destination, Letter, Transport
 from actors.push import SUBSCRIPTION_TTL_MS, PushHub
 from actors.request_ids import new_request_id
-from mail.address import Address
 from mail.errors import (
     MailboxFull,
     MailError,
@@ -64,8 +57,6 @@ from mail.errors import (
 
 log = structlog.get_logger()
 
-WATCH_S = 20.0
-WATCH_AGAIN_S = 1.0
 REPEATS_WAITING_MAX = 10_000
 # A shard that is away or overloaded is told of a repeat so long: peers come again for days, but
 # what waits here is lost with the gateway anyway.
@@ -73,36 +64,15 @@ EXPECT_S_MAX, EXPECT_PAUSE_S = 3600.0, 10.0
 CLOSE_S_MAX = 2.0
 
 
-class Router:
-    """Accounts, Mail and Push for one gateway."""
+class Router(DirectoryClient):
+    """SignIns, Mail and Push for one gateway."""
 
     def __init__(self, transport: Transport, gateway: str) -> None:
-        self._transport = transport
+        super().__init__(transport)
         self._gateway = GatewayId(gateway)
         self._lanes: dict[ShardId, Lane] = {}
-        self._cache = DirectoryCache()
         self._hub = PushHub(self._renew, self._forget)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._watch: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        """Begin to follow the directory."""
-        self._watch = asyncio.create_task(self._watch_directory(), name="watch directory")
-
-    async def _watch_directory(self) -> None:
-        while True:
-            command = WatchDirectory(self._cache.version, int(WATCH_S * 1000))
-            try:
-                octets = await self._transport.call(
-                    DIRECTORY_SHARD, wire.encode([command]), timeout_s=WATCH_S + 5
-                )
-                reply = wire.result(wire.decode_replies(octets)[0], DirectoryVersion)
-                self._cache.changed(reply.version)
-            except Exception as error:  # Whatever it is: what is remembered must not outlive it.
-                self._cache.lost()
-                if not isinstance(error, MailError):
-                    log.error("directory not followed", error=repr(error))
-                await asyncio.sleep(WATCH_AGAIN_S)
 
     async def close(self) -> None:
         """Stop following; what peers will repeat is told to shards that serve, no more."""
@@ -111,37 +81,7 @@ class Router:
             await asyncio.wait(self._tasks, timeout=CLOSE_S_MAX)
         for task in self._tasks:
             task.cancel()
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
-
-    async def ready(self) -> None:
-        """Return when the directory answers. Raises Unavailable."""
-        command = WatchDirectory(-1, 0)
-        await ask(self._transport, DIRECTORY_SHARD, command, DirectoryVersion, timeout_s=2.0)
-
-    # Accounts
-
-    async def resolve(self, address: Address) -> Account:
-        """Return the account that takes mail for `address` (`actors.ports.Accounts`)."""
-        name = ("address", address.key)
-        account = self._cache.get(name)
-        if account is None:
-            version = self._cache.version
-            reply = await ask(self._transport, DIRECTORY_SHARD, Resolve((str(address),)), Resolved)
-            account = wire.result(reply.results[0], Account)
-            self._cache.put(name, account, version)
-        return account
-
-    async def sign_in(self, name: str, password: str) -> Account:
-        """Return the account (`actors.ports.Accounts`)."""
-        secret = self._cache.secret_name(name, password)
-        account = self._cache.get(secret)
-        if account is None:
-            version = self._cache.version
-            account = await ask(self._transport, DIRECTORY_SHARD, SignIn(name, password), Account)
-            self._cache.put(secret, account, version)
-        return account
+        await super().close()
 
     # Mail
 
@@ -231,10 +171,18 @@ class Router:
             await asyncio.sleep(EXPECT_PAUSE_S)
 
     async def jmap(
-        self, account: Account, request: bytes, *, session_state: str = ""
+        self,
+        account: Account,
+        request: bytes,
+        *,
+        session_state: str = "",
+        read_only: bool = False,
+        may_submit: bool = True,
     ) -> JmapAnswer:
         """Evaluate a JMAP request next to the data (`actors.ports.Mail`)."""
-        command = Jmap(account.mailbox, new_request_id(), request, session_state)
+        command = Jmap(
+            account.mailbox, new_request_id(), request, session_state, read_only, may_submit
+        )
         return await ask(self._transport, account.shard, command, JmapAnswer)
 
     async def upload(self, account: Account, data: bytes) -> BlobStored:

@@ -1,7 +1,8 @@
 """ShardActor: one shard inside its Ray actor.
 
 A call that arrives before the shard is open waits for it. A shard that could not be opened for
-a passing reason is tried again with the next call; meanwhile calls fail as Unavailable.
+a passing reason is tried again with the next call; meanwhile calls fail as Unavailable. A shard
+that nobody uses is closed and its process ended; the next caller has it started again.
 
 State       none of its own: that is the shard's (`actors/shard_host.py`).
 """
@@ -23,7 +24,7 @@ from actors.link import LinkAddress, LinkListener
 from actors.mailbox import Mailbox
 from actors.options import ShardOptions
 from actors.ray_ports import shard_name
-from actors.remote import Pulse
+from actors.remote import Pulse, leave
 from actors.shard_host import ShardHost
 
 log = structlog.get_logger()
@@ -42,7 +43,26 @@ class ShardActor:
     async def pulse(self) -> Pulse:
         """Answer at once; open the shard if it is not open."""
         self._start()
-        return Pulse(os.getpid(), self._open_now)
+        return Pulse(os.getpid(), self._open_now, self._idle_s())
+
+    async def shown(self) -> bytes:
+        """Return a frame of ShardShown, or of Failed while the shard is not open; uses nothing."""
+        starting = self._starting
+        if starting is None or not starting.done() or not self._open_now:
+            return wire.encode([Failed("Unavailable", "the shard is not open yet")])
+        return wire.encode([starting.result().shown()])
+
+    async def retire(self, idle_s: float) -> None:
+        """Close the shard and end this process for good, if nobody asked for it in `idle_s`."""
+        if self._idle_s() < idle_s or self._starting is None:
+            return
+        log.info("shard retires", shard=self._options.shard)
+        self._listener.close()
+        await self._starting.result().close()
+        leave()
+
+    def _idle_s(self) -> float:
+        return self._starting.result().idle_s if self._open_now and self._starting else 0.0
 
     async def link(self) -> LinkAddress:
         """Return where this process takes frames of commands; begin to open the shard."""

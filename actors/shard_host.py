@@ -2,7 +2,8 @@
 
 Opens the shard, answers frames, keeps a damaged shard out of service without taking anything
 else down, and ends its process when the disk has refused a write: after that RocksDB takes no
-more, and a fresh process can.
+more, and a fresh process can. When the disk was full, it first goes on reading until there is
+room; a shard that is opened on a full disk is only read, too.
 
 State       hard: the shard (`storage/shard.py`).
 On failure  a command whose fate is unknown fails as OutcomeUnknown; repeat it by its id.
@@ -24,14 +25,18 @@ from actors.commands import Command, Done, Drain, Reply, ShardShown, ShowShard
 from actors.options import ShardOptions
 from actors.ports import Notices
 from actors.request_ids import new_request_id
-from mail.errors import MailError, ShardDamaged, Unavailable
+from actors.upkeep_commands import ReleaseShard, ReopenShard
+from mail.errors import Invalid, MailError, ShardDamaged, Unavailable
+from storage.database import is_full
 from storage.records import Damaged
 from storage.replica_directory import ReplicaDirectory, ReplicaName
+from storage.salvage_lock import is_being_salvaged
 from storage.shard import Applying, Shard
 
 log = structlog.get_logger()
 
 _DISK_CHECK_S = 1.0
+READ_ONLY = "the disk is full, mail is only read"
 
 
 def _end_process(reason: str) -> None:
@@ -52,12 +57,22 @@ class ShardHost:
         self.options = options
         self.notices = notices
         self.trouble = ""
-        self._directory = ReplicaDirectory(Path(options.path))
+        self._directory = ReplicaDirectory(
+            Path(options.path), cache_bytes=options.block_cache_bytes
+        )
         self._end_process = end_process
         self._shard: Shard | None = None
+        self._damaged: Shard | None = None  # what was open when damage was found
         self._room_checked_at = -_DISK_CHECK_S
         self._room = True
+        self._waiting: asyncio.Task[None] | None = None
         self._started = False
+        self._used_at = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        """Return for how long nobody has asked for anything but how the shard is."""
+        return time.monotonic() - self._used_at
 
     @property
     def shard(self) -> Shard:
@@ -76,6 +91,8 @@ class ShardHost:
         self._started = True
         name = ReplicaName(self.options.cluster_id, self.options.shard, self.options.kind)
         try:
+            if is_being_salvaged(self._directory.path):
+                raise Damaged("being salvaged")
             if self.options.create and not self._directory.is_made:
                 await self._directory.make(name, new_request_id)
             await self._open(name)
@@ -83,13 +100,24 @@ class ShardHost:
             self.out_of_service(str(error))
 
     async def _open(self, name: ReplicaName) -> None:
-        database, hard = self._directory.open(name)
+        try:
+            await self._open_shard(name, read_only=False)
+        except Exception as error:
+            if not is_full(error):
+                raise
+            await self._open_shard(name, read_only=True)
+            self._read_only(str(error))
+
+    async def _open_shard(self, name: ReplicaName, *, read_only: bool) -> None:
+        database, hard = self._directory.open(name, read_only=read_only)
         shard = Shard(
             database,
             hard,
             clock_ms=lambda: time.time_ns() // 1_000_000,
             has_room=self._has_room,
             on_fatal=self._end_process,
+            on_full=self._read_only,
+            read_only=read_only,
         )
         try:
             await shard.recover()
@@ -97,7 +125,8 @@ class ShardHost:
         except BaseException:
             await shard.abandon()
             raise
-        self._directory.forget_log()
+        if not read_only:
+            self._directory.forget_log()
         shard.on_applied = self.applied
         self._shard = shard
 
@@ -110,8 +139,22 @@ class ShardHost:
     def out_of_service(self, trouble: str) -> None:
         """Refuse everything from now on but ShowShard, which names the trouble."""
         self.trouble = trouble
-        self._shard = None
+        self._damaged, self._shard = self._shard or self._damaged, None
         log.error("shard damaged", shard=self.options.shard, trouble=trouble)
+
+    def _read_only(self, trouble: str) -> None:
+        log.error("disk full: reading only", shard=self.options.shard, trouble=trouble)
+        if self._waiting is None:
+            self._waiting = asyncio.create_task(self._await_room(), name="await room")
+
+    async def _await_room(self) -> None:
+        """End the process once there is room: a fresh one can write again."""
+        floor = self.options.disk_floor_bytes
+        has_room = False
+        while not has_room:
+            await asyncio.sleep(_DISK_CHECK_S)
+            has_room = await asyncio.to_thread(self._directory.has_room_to_open, floor)
+        self._end_process("the disk has room again")
 
     def _has_room(self) -> bool:
         now = time.monotonic()
@@ -136,11 +179,16 @@ class ShardHost:
         try:
             match command:
                 case ShowShard():
-                    return self._shown()
+                    return self.shown()
                 case Drain():
                     await self.close()
                     return Done()
+                case ReleaseShard():
+                    return await self._release()
+                case ReopenShard():
+                    return await self._reopen()
                 case _:
+                    self._used_at = time.monotonic()
                     return await self.answer(command)
         except MailError as error:
             return wire.failed(error)
@@ -153,11 +201,29 @@ class ShardHost:
             log.exception("command failed", command=type(command).__name__)
             return wire.failed(error)
 
+    async def _release(self) -> Reply:
+        if not self.trouble:
+            raise Invalid("the shard is not damaged")
+        await self.close()
+        shard, self._damaged = self._damaged, None
+        if shard is not None:
+            await shard.abandon()
+        self.trouble = "closed to be salvaged"
+        return Done()
+
+    async def _reopen(self) -> Reply:
+        if self.trouble:
+            await self._release()
+            self.trouble, self._started = "", False
+            await self.start()
+        return Done()
+
     async def answer(self, command: Command) -> Reply:
         """Answer one command. For subclasses. May raise MailError."""
         raise NotImplementedError
 
-    def _shown(self) -> ShardShown:
+    def shown(self) -> ShardShown:
+        """Return what this replica knows of itself."""
         shard = self._shard
         state = "damaged" if self.trouble else "serving" if shard else "recovering"
         return ShardShown(
@@ -171,7 +237,7 @@ class ShardHost:
             indexed_index=shard.indexed_index if shard else 0,
             mailboxes=0,
             pid=os.getpid(),
-            trouble=self.trouble,
+            trouble=READ_ONLY if shard is not None and shard.read_only else self.trouble,
             version=self.options.version,
             metrics=self.metrics(),
         )
@@ -186,10 +252,13 @@ class ShardHost:
             "flushes_total": counts.flushes,
             "entries_total": counts.entries,
             "repeats_total": counts.repeats,
+            **self._shard.database.counts(),
         }
 
     async def close(self) -> None:
         """Finish what was accepted and close the shard."""
+        if self._waiting is not None:
+            self._waiting.cancel()
         shard, self._shard = self._shard, None
         if shard is not None:
             await shard.close()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, Union
 import msgspec
 
 # All parts must be known before the decoders are made.
-from actors import account_commands, upkeep_commands  # noqa: F401
+from actors import account_commands, transfer_commands, upkeep_commands  # noqa: F401
 from actors.commands import Command, Failed, Reply
 from mail import errors
 

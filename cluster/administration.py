@@ -8,8 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from actors.account_commands import (
+    QUOTA_OF_DOMAIN,
+    Access,
+    AccountsAdded,
+    AddAccounts,
+    AddAppPassword,
+    AddInvitation,
+    AppPassword,
+    AppPasswords,
+    DomainShown,
+    EndSessions,
+    ListAppPasswords,
+    ListSessions,
+    NewAccount,
+    RemoveAppPassword,
+    SessionRow,
+    Sessions,
+    SetDomain,
+    ShowDomain,
+)
 from actors.asking import ask
 from actors.commands import (
     DIRECTORY_SHARD,
@@ -30,6 +53,7 @@ from actors.commands import (
     RemoveDomain,
     RemoveMailbox,
     SetPassword,
+    SetProfile,
     ShardId,
     ShardShown,
     ShowMailbox,
@@ -39,13 +63,17 @@ from actors.commands import (
 from actors.jmap.ids import account_id_of
 from actors.ray_ports import RayTransport, shard_name
 from actors.request_ids import new_request_id
+from actors.tokens import CODE_BYTES, code_digest, make_code
 from cluster.placement import NodePlan
 from cluster.status import replica_facts
+from cluster.upkeep import ShardUpkeep
 from mail.errors import AlreadyExists, SignInRefused, Unavailable
 
 SHARD_START_TIMEOUT_S = 60.0
 SHARD_POLL_S = 0.05
+SHARDS_STARTED_AT_ONCE = 8  # Each start takes a third of a second of one core.
 ACCOUNTS_PAGE = 1000
+DAY_MS = 24 * 3_600_000
 
 
 class Administration:
@@ -54,6 +82,7 @@ class Administration:
     def __init__(self, plan: NodePlan, transport: RayTransport) -> None:
         self._plan = plan
         self._transport = transport
+        self.upkeep = ShardUpkeep(transport)
 
     async def add_domain(self, domain: str) -> None:
         """Make a domain ours. Raises AlreadyExists, InvalidAddress."""
@@ -68,8 +97,57 @@ class Administration:
         names = await ask(self._transport, DIRECTORY_SHARD, ListDomains(), Names)
         return list(names.names)
 
+    async def domain(self, domain: str) -> dict[str, Any]:
+        """Return the facts of one domain. Raises NotFound."""
+        shown = await ask(self._transport, DIRECTORY_SHARD, ShowDomain(domain), DomainShown)
+        return domain_facts(shown)
+
+    async def set_domain(self, domain: str, **changes: Any) -> dict[str, Any]:
+        """Change what is given of `SetDomain`; return the facts. Raises NotFound, Invalid."""
+        command = SetDomain(new_request_id(), domain, **changes)
+        return domain_facts(await ask(self._transport, DIRECTORY_SHARD, command, DomainShown))
+
+    async def invite(self, domain: str, *, uses: int, days: int) -> dict[str, Any]:
+        """Make an invitation; its code can be shown only now. Raises NotFound, Invalid."""
+        code, digest = _new_code()
+        expires_at_ms = time.time_ns() // 1_000_000 + days * DAY_MS
+        await self._change(AddInvitation(new_request_id(), domain, digest, uses, expires_at_ms))
+        return {"domain": domain, "code": code, "uses": uses, "expires_at_ms": expires_at_ms}
+
+    async def add_accounts(
+        self, accounts: Sequence[NewAccount], *, quota_bytes: int = QUOTA_OF_DOMAIN
+    ) -> dict[str, Any]:
+        """Make many accounts in one turn; return when their mailboxes take mail.
+
+        Those that are refused are named and stop no other. Raises Invalid, Unavailable.
+        """
+        command = AddAccounts(new_request_id(), tuple(accounts), quota_bytes)
+        results = (await ask(self._transport, DIRECTORY_SHARD, command, AccountsAdded)).results
+        made = [one for one in results if isinstance(one, Account)]
+        await self._serve_all({account.shard for account in made})
+        refused = [
+            {"address": new.address, "error": result.text, "kind": result.error}
+            for new, result in zip(accounts, results, strict=True)
+            if not isinstance(result, Account)
+        ]
+        return {"made": len(made), "refused": refused}
+
+    async def _serve_all(self, shards: Iterable[ShardId]) -> None:
+        room = asyncio.Semaphore(SHARDS_STARTED_AT_ONCE)
+
+        async def serve(shard: ShardId) -> None:
+            async with room:
+                await self.serve(shard)
+
+        await asyncio.gather(*map(serve, sorted(shards)))
+
     async def add_account(
-        self, address: str, password: str, *, quota_bytes: int = 0, admin: bool = False
+        self,
+        address: str,
+        password: str,
+        *,
+        quota_bytes: int = QUOTA_OF_DOMAIN,
+        admin: bool = False,
     ) -> dict[str, Any]:
         """Make an account; return when its mailbox takes mail.
 
@@ -120,9 +198,51 @@ class Administration:
         remove = RemoveMailbox(account.mailbox, new_request_id())
         await ask(self._transport, account.shard, remove, Done)
 
-    async def set_password(self, address: str, password: str) -> None:
-        """Give an account a new password. Raises NotFound, Invalid."""
-        await self._change(SetPassword(new_request_id(), address, password))
+    async def set_account(self, address: str, **changes: Any) -> dict[str, Any]:
+        """Change what is given of `SetProfile`; return the facts. Raises NotFound, Invalid."""
+        command = SetProfile(new_request_id(), address, **changes)
+        return account_facts(await ask(self._transport, DIRECTORY_SHARD, command, Account))
+
+    async def set_password(
+        self, address: str, password: str, *, keeps_app_passwords: bool = True
+    ) -> None:
+        """Give an account a new password; its sessions end. Raises NotFound, Invalid."""
+        await self._change(SetPassword(new_request_id(), address, password, keeps_app_passwords))
+
+    async def app_passwords(self, address: str) -> list[dict[str, Any]]:
+        """Return the app passwords of an account. Raises NotFound."""
+        command = ListAppPasswords((await self._account(address)).mailbox)
+        found = await ask(self._transport, DIRECTORY_SHARD, command, AppPasswords)
+        return [app_password_facts(one) for one in found.app_passwords]
+
+    async def add_app_password(
+        self, address: str, *, label: str, scopes: Sequence[str]
+    ) -> dict[str, Any]:
+        """Make an app password; its text can be shown only now. Raises NotFound, Invalid."""
+        account = await self._account(address)
+        code, digest = _new_code()
+        command = AddAppPassword(new_request_id(), account.mailbox, digest, label, tuple(scopes))
+        made = await ask(self._transport, DIRECTORY_SHARD, command, AppPassword)
+        return {**app_password_facts(made), "password": code}
+
+    async def remove_app_password(self, address: str, number: int) -> None:
+        """Take an app password away. Raises NotFound."""
+        account = await self._account(address)
+        await self._change(RemoveAppPassword(new_request_id(), account.mailbox, number))
+
+    async def sessions(self, address: str) -> list[dict[str, Any]]:
+        """Return the sessions of an account. Raises NotFound."""
+        command = ListSessions((await self._account(address)).mailbox)
+        found = await ask(self._transport, DIRECTORY_SHARD, command, Sessions)
+        return [session_facts(one) for one in found.sessions]
+
+    async def end_sessions(self, address: str, session: int = 0) -> None:
+        """End one session of an account, or with 0 all of them. Raises NotFound."""
+        account = await self._account(address)
+        await self._change(EndSessions(new_request_id(), account.mailbox, session))
+
+    async def _account(self, address: str) -> Account:
+        return await ask(self._transport, DIRECTORY_SHARD, GetAccount(address), Account)
 
     async def add_alias(self, alias: str, address: str) -> None:
         """Let an account take mail for another address too. Raises AlreadyExists, NotFound."""
@@ -134,7 +254,7 @@ class Administration:
 
     async def mailbox(self, address: str) -> dict[str, Any]:
         """Return the facts of one mailbox as architecture §6 has them. Raises NotFound."""
-        account = await ask(self._transport, DIRECTORY_SHARD, GetAccount(address), Account)
+        account = await self._account(address)
         shown, shard = await asyncio.gather(
             ask(self._transport, account.shard, ShowMailbox(account.mailbox), MailboxShown),
             ask(self._transport, account.shard, ShowShard(), ShardShown),
@@ -168,16 +288,58 @@ class Administration:
         try:
             await self.add_account(address, password)
         except AlreadyExists:
-            account = await ask(self._transport, DIRECTORY_SHARD, GetAccount(address), Account)
+            account = await self._account(address)
             await self.serve(account.shard)
             try:
-                await ask(self._transport, DIRECTORY_SHARD, SignIn(address, password), Account)
+                await ask(self._transport, DIRECTORY_SHARD, SignIn(address, password), Access)
             except SignInRefused:
                 return False
         return True
 
     async def _change(self, command: Command) -> None:
         await ask(self._transport, DIRECTORY_SHARD, command, Done)
+
+
+def _new_code() -> tuple[str, bytes]:
+    """Return a fresh app password or invitation code, and what is kept of it."""
+    code = make_code(os.urandom(CODE_BYTES))
+    digest = code_digest(code)
+    assert digest is not None
+    return code, digest
+
+
+def domain_facts(shown: DomainShown) -> dict[str, Any]:
+    """Return a domain as `helio domain show --json` has it."""
+    return {
+        "domain": shown.domain,
+        "signup": shown.signup,
+        "signups_per_day_max": shown.signups_per_day_max,
+        "quota_bytes": shown.quota_bytes,
+        "catch_all": shown.catch_all or None,
+    }
+
+
+def app_password_facts(one: AppPassword) -> dict[str, Any]:
+    """Return an app password as `helio account app-password list --json` has it."""
+    return {
+        "id": one.number,
+        "label": one.label,
+        "scopes": list(one.scopes),
+        "created_at_ms": one.created_at_ms,
+        "used_at_ms": one.used_at_ms or None,
+    }
+
+
+def session_facts(one: SessionRow) -> dict[str, Any]:
+    """Return a session as `helio account session list --json` has it."""
+    return {
+        "id": f"{one.session:016x}",
+        "label": one.label,
+        "scopes": list(one.scopes),
+        "created_at_ms": one.created_at_ms,
+        "used_at_ms": one.used_at_ms,
+        "expires_at_ms": one.expires_at_ms,
+    }
 
 
 def account_facts(account: Account) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""CliProgress: what `helio up` shows: steps on stderr, facts on stdout."""
+"""CliProgress: what long commands show: steps and counts on stderr, facts on stdout."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TextIO
+from typing import Self, TextIO
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.status import Status
+
+PLAIN_EVERY_S = 5.0
 
 
 class CliProgress:
@@ -67,3 +70,44 @@ class CliProgress:
     @property
     def _seconds(self) -> str:
         return f"{time.monotonic() - self._began:.1f} s"
+
+
+class CountProgress:
+    """A bar on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, noun: str, total: int) -> None:
+        self._noun = noun
+        self._total = total
+        self._done = 0
+        self._said_at = time.monotonic()
+        console = Console(stderr=True, highlight=False)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+        )
+        self._bar = Progress(*columns, console=console) if console.is_terminal else None
+        self._task = self._bar.add_task(noun, total=total) if self._bar is not None else None
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def advance(self, count: int) -> None:
+        """So many more are done."""
+        self._done += count
+        if self._bar is not None and self._task is not None:
+            self._bar.advance(self._task, count)
+        elif time.monotonic() - self._said_at >= PLAIN_EVERY_S:
+            self._said_at = time.monotonic()
+            print(
+                f"helio: {self._done:,} of {self._total:,} {self._noun}",
+                file=sys.stderr,
+                flush=True,
+            )

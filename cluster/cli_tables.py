@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -81,7 +82,7 @@ def print_mailbox(facts: dict[str, Any]) -> None:
 def print_accounts(accounts: Sequence[dict[str, Any]]) -> None:
     """Print `helio account list`."""
     print_table(
-        ("address", "role", "shard", "quota", "aliases"),
+        ("address", "role", "shard", "quota", "aliases", ""),
         [
             (
                 one["address"],
@@ -89,10 +90,46 @@ def print_accounts(accounts: Sequence[dict[str, Any]]) -> None:
                 one["shard"],
                 size_text(one["quota_bytes"]) if one["quota_bytes"] else "",
                 ", ".join(one["aliases"]),
+                "disabled" if one["disabled"] else "",
             )
             for one in accounts
         ],
     )
+
+
+def print_domain(facts: dict[str, Any]) -> None:
+    """Print `helio domain show`."""
+    quota = size_text(facts["quota_bytes"]) if facts["quota_bytes"] else "no limit"
+    rows = [
+        ("sign-up", facts["signup"]),
+        ("sign-ups a day", str(facts["signups_per_day_max"])),
+        ("quota of new accounts", quota),
+        ("catch-all", facts["catch_all"] or "none"),
+    ]
+    print_table(("domain", facts["domain"]), rows)
+
+
+def print_credentials(rows: Sequence[dict[str, Any]]) -> None:
+    """Print app passwords or sessions."""
+    print_table(
+        ("id", "label", "scopes", "made", "last used"),
+        [
+            (
+                one["id"],
+                one["label"],
+                " ".join(one["scopes"]),
+                _date(one["created_at_ms"]),
+                _date(one["used_at_ms"]),
+            )
+            for one in rows
+        ],
+    )
+
+
+def _date(at_ms: int | None) -> str:
+    if not at_ms:
+        return "never"
+    return datetime.datetime.fromtimestamp(at_ms // 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M Z")
 
 
 def print_settings(settings: Sequence[Shown]) -> None:

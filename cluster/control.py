@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator
@@ -23,13 +22,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cluster.administration import Administration
+from cluster.control_accounts import AccountRoutes
+from cluster.control_transfer import TransferRoutes
+from cluster.control_upkeep import UpkeepRoutes
+from cluster.transfer import Transfer
 from mail.errors import AlreadyExists, Invalid, MailError, NotFound, Unavailable
 
 log = structlog.get_logger()
 
 LOOPBACK = "127.0.0.1"
 TOKEN_BYTES = 32
-BODY_BYTES_MAX = 64 << 10
 STATUSES = ((NotFound, 404), (AlreadyExists, 409), (Invalid, 400), (Unavailable, 503))
 
 
@@ -64,6 +66,7 @@ class Control:
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         self._stop = stop
         self._administration: Administration | None = None
+        self._transfer: Transfer | None = None
         self._status: Callable[[], Awaitable[dict[str, Any]]] | None = None
         self._server: QuietServer | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -72,6 +75,7 @@ class Control:
         """Listen on a free port of the loopback address; return the address."""
         listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.bind((LOOPBACK, 0))
+        listener.listen()  # From now on who comes is not refused, though nobody answers yet.
         config = uvicorn.Config(
             TokenGate(self._app(), self.token), log_config=None, access_log=False, lifespan="off"
         )
@@ -81,10 +85,14 @@ class Control:
         return f"{host}:{port}"
 
     def serve(
-        self, administration: Administration, status: Callable[[], Awaitable[dict[str, Any]]]
+        self,
+        administration: Administration,
+        status: Callable[[], Awaitable[dict[str, Any]]],
+        transfer: Transfer | None = None,
     ) -> None:
         """Begin to carry out commands."""
         self._administration = administration
+        self._transfer = transfer
         self._status = status
 
     async def close(self) -> None:
@@ -97,14 +105,10 @@ class Control:
         routes = [
             Route("/status", self._get_status, methods=["GET"]),
             Route("/stop", self._post_stop, methods=["POST"]),
-            Route("/domains", self._domains, methods=["GET", "POST"]),
-            Route("/domains/{domain}", self._delete_domain, methods=["DELETE"]),
-            Route("/accounts", self._accounts, methods=["GET", "POST"]),
-            Route("/accounts/{address}", self._delete_account, methods=["DELETE"]),
-            Route("/accounts/{address}/password", self._put_password, methods=["PUT"]),
-            Route("/aliases", self._post_alias, methods=["POST"]),
-            Route("/aliases/{alias}", self._delete_alias, methods=["DELETE"]),
+            *AccountRoutes(lambda: self._ready).routes(),
             Route("/mailboxes/{address}", self._get_mailbox, methods=["GET"]),
+            *TransferRoutes(lambda: self._transfers).routes(),
+            *UpkeepRoutes(lambda: self._ready.upkeep).routes(),
         ]
         return Starlette(
             routes=routes,
@@ -117,6 +121,12 @@ class Control:
             raise Unavailable("the cluster is still starting")
         return self._administration
 
+    @property
+    def _transfers(self) -> Transfer:
+        if self._transfer is None:
+            raise Unavailable("the cluster is still starting")
+        return self._transfer
+
     async def _get_status(self, request: Request) -> Response:
         if self._status is None:
             raise Unavailable("the cluster is still starting")
@@ -126,74 +136,8 @@ class Control:
         self._stop()
         return JSONResponse({})
 
-    async def _domains(self, request: Request) -> Response:
-        if request.method == "GET":
-            return JSONResponse({"domains": await self._ready.domains()})
-        domain = _text(await _body(request), "domain")
-        await self._ready.add_domain(domain)
-        return JSONResponse({"domain": domain}, 201)
-
-    async def _delete_domain(self, request: Request) -> Response:
-        await self._ready.remove_domain(request.path_params["domain"])
-        return JSONResponse({})
-
-    async def _accounts(self, request: Request) -> Response:
-        if request.method == "GET":
-            return JSONResponse({"accounts": await self._ready.accounts()})
-        body = await _body(request)
-        quota_bytes = body.get("quota_bytes", 0)
-        if not isinstance(quota_bytes, int) or quota_bytes < 0:
-            raise Invalid("quota_bytes is a number of bytes, 0 for no limit")
-        facts = await self._ready.add_account(
-            _text(body, "address"),
-            _text(body, "password"),
-            quota_bytes=quota_bytes,
-            admin=body.get("admin") is True,
-        )
-        return JSONResponse(facts, 201)
-
-    async def _delete_account(self, request: Request) -> Response:
-        await self._ready.remove_account(request.path_params["address"])
-        return JSONResponse({})
-
-    async def _put_password(self, request: Request) -> Response:
-        password = _text(await _body(request), "password")
-        await self._ready.set_password(request.path_params["address"], password)
-        return JSONResponse({})
-
-    async def _post_alias(self, request: Request) -> Response:
-        body = await _body(request)
-        await self._ready.add_alias(_text(body, "alias"), _text(body, "address"))
-        return JSONResponse({}, 201)
-
-    async def _delete_alias(self, request: Request) -> Response:
-        await self._ready.remove_alias(request.path_params["alias"])
-        return JSONResponse({})
-
     async def _get_mailbox(self, request: Request) -> Response:
         return JSONResponse(await self._ready.mailbox(request.path_params["address"]))
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    octets = b""
-    async for chunk in request.stream():
-        octets += chunk
-        if len(octets) > BODY_BYTES_MAX:
-            raise Invalid("the request is too large")
-    try:
-        body = json.loads(octets)
-    except ValueError:
-        raise Invalid("the request is not JSON") from None
-    if not isinstance(body, dict):
-        raise Invalid("the request is not a JSON object")
-    return body
-
-
-def _text(body: dict[str, Any], name: str) -> str:
-    value = body.get(name)
-    if not isinstance(value, str) or not value:
-        raise Invalid(f"{name} is missing")
-    return value
 
 
 async def _refused(request: Request, error: Exception) -> Response:

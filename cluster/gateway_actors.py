@@ -23,7 +23,7 @@ from actors.ray_ports import RayTransport
 from actors.remote import Pulse
 from actors.router import Router
 from cluster.logs import LogFile
-from cluster.metrics import cluster_metrics, readiness
+from cluster.metrics import cluster_metrics, own_metrics, readiness
 from cluster.tls import TlsFiles
 from gateways.http.server import HttpGateway
 from gateways.http.settings import HttpSettings
@@ -98,7 +98,9 @@ class GatewayActor:
 
     async def metrics(self) -> Mapping[str, float]:
         """Return the gateway's counters by name."""
-        return self._gateway.metrics() if self._gateway is not None else {}
+        if self._gateway is None or self._router is None:
+            return {}
+        return {**self._gateway.metrics(), **self._router.counts()}
 
     async def drain(self, timeout_s: float) -> None:
         """Finish what was accepted and listen no more."""
@@ -222,6 +224,7 @@ class OpenedHttp:
         settings: HttpSettings,
         options: GatewayOptions,
     ) -> None:
+        _, kind, process = options.name.split("/")
         self._gateway = HttpGateway(
             router,
             router,
@@ -229,7 +232,10 @@ class OpenedHttp:
             settings,
             probe=functools.partial(readiness, transport),
             tls=(options.tls.certificate, options.tls.key),
-            metrics_sources=(functools.partial(cluster_metrics, transport, options.others),),
+            metrics_sources=(
+                functools.partial(cluster_metrics, transport, options.others),
+                functools.partial(own_metrics, kind, process, router.counts),
+            ),
         )
 
     async def start(self) -> tuple[Listener, ...]:

@@ -7,11 +7,11 @@ Labels are shards and gateways, never addresses.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from actors import wire
-from actors.commands import DIRECTORY_SHARD, ListShards, ShardId, Shards, ShardShown, ShowShard
-from actors.ray_ports import RayTransport
+from actors.commands import DIRECTORY_SHARD, ListShards, ShardId, Shards, ShardShown
+from actors.ray_ports import NotRunning, RayTransport
 from mail.errors import MailError
 
 ASK_TIMEOUT_S = 1.5  # Little enough for the gateway that asks, which waits no longer than 2 s.
@@ -25,8 +25,7 @@ async def readiness(transport: RayTransport) -> Mapping[str, bool]:
     if shards is None:
         return {"directory": False}
     probed = [shard for shard in shards if shard != DIRECTORY_SHARD][:PROBED_SHARDS_MAX]
-    shown = await asyncio.gather(*(_shown(transport, shard) for shard in probed))
-    serving = [one is not None and one.state == "serving" for one in shown]
+    serving = await asyncio.gather(*(_serves(transport, shard) for shard in probed))
     return {"directory": True, "mailboxes": any(serving) or not serving}
 
 
@@ -40,9 +39,32 @@ async def cluster_metrics(transport: RayTransport, gateways: tuple[str, ...]) ->
     )
     samples = list(_shard_samples(zip(ids, shown, strict=True)))
     for name, counters in zip(gateways, counted, strict=True):
-        kind = name.split("/")[1]
-        samples += [(f"{kind}_{counter}", {}, value) for counter, value in counters.items()]
+        _, kind, process = name.split("/")
+        samples += _gateway_samples(kind, process, counters)
     return text(samples)
+
+
+async def own_metrics(kind: str, process: str, count: Callable[[], Mapping[str, float]]) -> str:
+    """Return Prometheus text about counters of this process."""
+    return text(_gateway_samples(kind, process, count()))
+
+
+def with_ratios(counters: Mapping[str, float]) -> dict[str, float]:
+    """Return counters, and of each cache among them which part of what it was asked it had."""
+    found = dict(counters)
+    for name, hits in counters.items():
+        cache = name.removesuffix("_hits_total")
+        if cache != name:
+            asked = hits + counters.get(f"{cache}_misses_total", 0)
+            found[f"{cache}_hit_ratio"] = hits / asked if asked else 0.0
+    return found
+
+
+def _gateway_samples(
+    kind: str, process: str, counters: Mapping[str, float]
+) -> list[tuple[str, Mapping[str, object], float]]:
+    labels = {"process": process}
+    return [(f"{kind}_{name}", labels, value) for name, value in with_ratios(counters).items()]
 
 
 def text(samples: Iterable[tuple[str, Mapping[str, object], float]]) -> str:
@@ -68,7 +90,7 @@ def _shard_samples(
         yield "shard_epoch", labels, found.epoch
         yield "shard_log_entries", labels, found.last_index
         yield "shard_lag_entries", labels, found.last_index - found.applied_index
-        for name, value in found.metrics.items():
+        for name, value in with_ratios(found.metrics).items():
             yield f"shard_{name}", labels, value
 
 
@@ -85,10 +107,20 @@ async def _shards(transport: RayTransport) -> tuple[ShardId, ...] | None:
 
 async def _shown(transport: RayTransport, shard: ShardId) -> ShardShown | None:
     try:
-        octets = await transport.call(shard, wire.encode([ShowShard()]), timeout_s=ASK_TIMEOUT_S)
-        return wire.result(wire.decode_replies(octets)[0], ShardShown)
+        return await transport.shown(shard, timeout_s=ASK_TIMEOUT_S)
     except MailError:
         return None
+
+
+async def _serves(transport: RayTransport, shard: ShardId) -> bool:
+    """Say whether a shard serves, or rests and would serve whoever asks."""
+    try:
+        found = await transport.shown(shard, timeout_s=ASK_TIMEOUT_S)
+    except NotRunning:
+        return True
+    except MailError:
+        return False
+    return found.state == "serving"
 
 
 async def _counted(transport: RayTransport, gateway: str) -> Mapping[str, float]:

@@ -13,13 +13,12 @@ from typing import Any
 
 from actors.commands import DIRECTORY_SHARD, ShardId
 from actors.options import ShardOptions
-from actors.ray_ports import shard_name
+from actors.ray_ports import SUPERVISOR, shard_name
 from actors.remote import Place, start_actor
 from actors.shard_actor import ShardActor
 from cluster.gateway_actors import GatewayActor, GatewayOptions
 from cluster.logs import LogFile
 
-SUPERVISOR = "supervisor"
 SHARD_PREFIX = "shard/"
 
 
@@ -45,6 +44,11 @@ class NodePlan:
     gateways: tuple[GatewayPlan, ...]
     mailbox_actors_per_node: int
     disk_floor_bytes: int
+    trash_days: int = 0
+    junk_days: int = 0
+    audit_hours: float = 0.0
+    collect_hours: float = 0.0
+    idle_actor_s: float = 0.0  # after which an unused shard is sent to rest; 0: never
 
     @property
     def gateway_names(self) -> tuple[str, ...]:
@@ -62,6 +66,10 @@ class NodePlan:
             node=self.node,
             version=self.release,
             disk_floor_bytes=self.disk_floor_bytes,
+            trash_days=self.trash_days,
+            junk_days=self.junk_days,
+            audit_hours=self.audit_hours,
+            collect_hours=self.collect_hours,
         )
 
     def start(self, name: str) -> Any:
@@ -69,9 +77,7 @@ class NodePlan:
         if name.startswith(SHARD_PREFIX):
             shard = ShardId(int(name.removeprefix(SHARD_PREFIX)))
             options = self.shard_options(shard)
-            return start_actor(
-                ShardActor, options, self.log, name=name, place=self.place
-            )
+            return start_actor(ShardActor, options, self.log, name=name, place=self.place)
         for gateway in self.gateways:
             if gateway.options.name == name:
                 return start_actor(

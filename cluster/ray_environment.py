@@ -21,6 +21,8 @@ FIXED = {
     "RAY_worker_num_grpc_internal_threads": "1",
     "OMP_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
+    # A process that waits for its actor has the imports behind it.
+    "RAY_preload_python_modules": "actors.shard_actor,cluster.logs",
     # Actors bound their memory themselves; Ray would kill them by the machine's load.
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_raylet_liveness_self_check_interval_ms": "5000",

@@ -7,6 +7,7 @@ defaults here. A wrong value is refused with one line that names the setting.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 import tomllib
@@ -15,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -41,11 +49,41 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class AddressLimits(Section):
+    """What one address may do that is not trusted; 0 is without limit."""
+
+    connections_max: int = Field(50, ge=0, description="connections of an address at once")
+    connections_per_minute: int = Field(120, ge=0, description="connections of an address")
+    messages_per_minute: int = Field(300, ge=0, description="messages of an address")
+    recipients_per_minute: int = Field(1000, ge=0, description="recipients of an address")
+    failures_per_minute: int = Field(
+        100, ge=0, description="unknown recipients and wrong commands, then connections are refused"
+    )
+
+
+class NetworkLimits(Section):
+    """What one network, a /24 of IPv4 or a /64 of IPv6, may do; 0 is without limit."""
+
+    connections_max: int = Field(200, ge=0, description="connections of a network at once")
+    connections_per_minute: int = Field(600, ge=0, description="connections of a network")
+    messages_per_minute: int = Field(1500, ge=0, description="messages of a network")
+    recipients_per_minute: int = Field(5000, ge=0, description="recipients of a network")
+    failures_per_minute: int = Field(
+        500, ge=0, description="unknown recipients and wrong commands, then connections are refused"
+    )
+
+
 class Smtp(Section):
-    """Mail from other servers (MX)."""
+    """Mail from other servers (MX). Limits are those of the node, whatever its processes."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(2525, ge=0, le=65535, description="port; 0 picks a free one")
+    processes: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="processes that share the port; 0: one, or half the cores if there are 4",
+    )
     size_bytes_max: int = Field(
         50 * MIB, ge=64 << 10, le=1 << 30, description="largest message (RFC 1870)"
     )
@@ -62,9 +100,34 @@ class Smtp(Section):
     data_timeout_s: float = Field(
         180.0, ge=1, le=3600, description="silence within a message after which a session ends"
     )
+    line_timeout_s: float = Field(
+        60.0, ge=1, le=3600, description="time for a command to come, from its first octet"
+    )
+    session_timeout_s: float = Field(
+        3600.0, ge=60, le=86_400, description="time for a session to bring a message, and the next"
+    )
     in_flight_bytes_max: int = Field(
         256 * MIB, ge=MIB, description="octets of messages on their way at once"
     )
+    trusted_networks: tuple[str, ...] = Field(
+        ("127.0.0.0/8", "::1/128"),
+        description="networks free of the limits below; relaying is refused to them as to all",
+    )
+    proxy_networks: tuple[str, ...] = Field(
+        (), description="networks of proxies, which must begin with a PROXY header and are believed"
+    )
+    address_limits: AddressLimits = AddressLimits()
+    network_limits: NetworkLimits = NetworkLimits()
+
+    @field_validator("trusted_networks", "proxy_networks")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"not a network: {error}") from None
+        return networks
 
     @model_validator(mode="after")
     def _one_message_fits(self) -> Self:
@@ -150,6 +213,30 @@ class Tls(Section):
         return self
 
 
+class Upkeep(Section):
+    """What each shard does for itself, at a small share of a processor."""
+
+    audit_hours: float = Field(
+        24.0, ge=0, description="hours between two audits of every mailbox; 0: only when asked"
+    )
+    collect_hours: float = Field(
+        24.0,
+        ge=0,
+        description="hours between two collections of destroyed bodies; 0: only when asked",
+    )
+
+
+class Expiry(Section):
+    """How long mail stays in the folders that empty themselves."""
+
+    trash_days: int = Field(
+        30, ge=0, le=36_500, description="days from being put into Trash until destroyed; 0: never"
+    )
+    junk_days: int = Field(
+        30, ge=0, le=36_500, description="days from being put into Junk until destroyed; 0: never"
+    )
+
+
 class Log(Section):
     """JSON lines in `logs/` below the data directory."""
 
@@ -201,6 +288,12 @@ class Settings(BaseSettings):
         le=10_000,
         description="mailboxes get an actor each up to this number, then they share",
     )
+    idle_actor_s: float = Field(
+        900.0,
+        ge=0,
+        description="seconds after which the actor of an unused shard ends, until somebody "
+        "asks for one of its mailboxes; 0 keeps all",
+    )
     disk_floor_bytes: int = Field(
         256 * MIB, ge=MIB, description="free space below which writes are refused, not reads"
     )
@@ -215,6 +308,8 @@ class Settings(BaseSettings):
     pop3s: Pop3s = Pop3s()
     replication: Replication = Replication()
     tls: Tls = Tls()
+    expiry: Expiry = Expiry()
+    upkeep: Upkeep = Upkeep()
     log: Log = Log()
     ray: RayNode = RayNode()
 

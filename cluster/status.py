@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from actors import wire
 from actors.asking import ask
 from actors.commands import (
     DIRECTORY_SHARD,
@@ -15,9 +15,8 @@ from actors.commands import (
     ShardRow,
     Shards,
     ShardShown,
-    ShowShard,
 )
-from actors.ray_ports import RayTransport
+from actors.ray_ports import NotRunning, RayTransport
 from cluster.data_directory import DataDirectory, free_bytes_of
 from cluster.gateway_actors import Listener
 from cluster.placement import NodePlan
@@ -48,7 +47,8 @@ class ClusterStatus:
         ]
         wanted = len(self._plan.gateway_names)
         serving = sum(shard["primary"] is not None for shard in shards)
-        whole = serving == len(shards) and len({name for name, _ in listeners}) == wanted
+        rest = sum(one is not None and one.state == "resting" for one in shown)
+        whole = serving + rest == len(shards) and len({name for name, _ in listeners}) == wanted
         node = self._plan.node
         return {
             "version": self._plan.release,
@@ -57,8 +57,14 @@ class ClusterStatus:
                 "state": state or ("serving" if whole else "degraded"),
             },
             "listeners": [
-                {"name": found.name, "host": found.host, "port": found.port, "node": node}
-                for _, found in listeners
+                {
+                    "name": found.name,
+                    "host": found.host,
+                    "port": found.port,
+                    "node": node,
+                    "processes": processes,
+                }
+                for found, processes in Counter(found for _, found in listeners).items()
             ],
             "nodes": [
                 {
@@ -78,10 +84,9 @@ class ClusterStatus:
     async def shard(self, shard: ShardId) -> ShardShown | None:
         """Return what a shard says of itself, or None when it says nothing."""
         try:
-            octets = await self._transport.call(
-                shard, wire.encode([ShowShard()]), timeout_s=ASK_TIMEOUT_S
-            )
-            return wire.result(wire.decode_replies(octets)[0], ShardShown)
+            return await self._transport.shown(shard, timeout_s=ASK_TIMEOUT_S)
+        except NotRunning:
+            return resting(shard)
         except MailError:
             return None
 
@@ -108,6 +113,12 @@ class ClusterStatus:
         return [pair for pairs in found for pair in pairs]
 
 
+def resting(shard: ShardId) -> ShardShown:
+    """Return what is shown of a shard that nobody uses: it has no process."""
+    kind = "directory" if shard == DIRECTORY_SHARD else "mailbox"
+    return ShardShown(shard, kind, "resting", 0, 0, 0, 0, 0, 0, pid=0)
+
+
 def with_directory(rows: Sequence[ShardRow], node: str) -> tuple[ShardRow, ...]:
     """Return the shard table with the directory's own shard in it."""
     if any(row.shard == DIRECTORY_SHARD for row in rows):
@@ -125,7 +136,7 @@ def shard_facts(row: ShardRow, found: ShardShown | None, node: str) -> dict[str,
         "primary": node if serving else None,
         "replicas": replica_facts(found, node),
         "mailboxes": row.mailboxes,
-        "pid": found.pid if found else None,
+        "pid": (found.pid or None) if found else None,
     }
     if found is not None and found.trouble:
         facts["trouble"] = found.trouble

@@ -2,7 +2,9 @@
 
 Every beat it feels the pulse of the actors that the directory's shard table and the node's plan
 name; it starts those that are missing and ends those that have been mute too long, which Ray
-then starts again. `decide` alone is clever, and pure.
+then starts again. A shard that nobody uses it sends to rest, which frees its process; the next
+caller has it started again (`activate`), and so has a day of rest, since a mailbox has chores of
+its own. `decide` alone is clever, and pure.
 
 State       none that it could not rebuild: a new one starts with a look at everything.
 On failure  Ray starts it again; `helio up` feels its pulse.
@@ -27,11 +29,11 @@ from actors.commands import (
     Shards,
     WatchDirectory,
 )
-from actors.ray_ports import RayTransport
+from actors.ray_ports import SUPERVISOR, NotRunning, RayTransport, shard_name
 from actors.remote import Pulse
-from cluster.placement import SUPERVISOR, NodePlan, expected
+from cluster.placement import NodePlan, expected
 from cluster.processes import Process
-from mail.errors import MailError, OutcomeUnknown, Overloaded
+from mail.errors import MailError, NotFound
 
 log = structlog.get_logger()
 
@@ -43,6 +45,8 @@ SHARDS_A_BEAT = 16
 # An actor that says nothing for so long is stuck: even opening a damaged database in one piece
 # does not hold its loop for a minute.
 MUTE_S_MAX = 60.0
+REST_S_MAX = 24 * 3600.0
+REST_TIMEOUT_S = 15.0  # For a shard to be closed.
 WATCH_MS = 20_000
 WATCH_PAUSE_S = 1.0
 
@@ -70,33 +74,43 @@ class End:
     process: Process
 
 
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Ask an actor that nobody uses to end."""
+
+    name: str
+
+
 @dataclass(slots=True)
 class Memory:
     """What is remembered from look to look; may be lost at any time."""
 
     processes: dict[str, Process] = field(default_factory=dict)
     mute_since_s: dict[str, float] = field(default_factory=dict)
+    resting_since_s: dict[str, float] = field(default_factory=dict)
 
 
 def decide(
-    seen: Mapping[str, Seen],
-    processes: Mapping[str, Process],
-    mute_since_s: Mapping[str, float],
-    now_s: float,
-) -> list[Start | End]:
+    seen: Mapping[str, Seen], memory: Memory, now_s: float, *, idle_s_max: float = 0.0
+) -> list[Start | End | Rest]:
     """Return what is to be done about the actors that were looked at.
 
     An actor that only does not answer may be opening its shard or be restarted by Ray: it is
     left alone until MUTE_S_MAX is over, and then ended only when its process is known.
+    `idle_s_max` is for how long a shard may be unused; 0: for ever.
     """
-    actions: list[Start | End] = []
+    actions: list[Start | End | Rest] = []
     for name, look in seen.items():
         if not look.runs:
-            actions.append(Start(name))
-        elif look.pulse is None and now_s - mute_since_s.get(name, now_s) >= MUTE_S_MAX:
-            process = processes.get(name)
-            if process is not None:
+            if now_s - memory.resting_since_s.get(name, now_s - REST_S_MAX) >= REST_S_MAX:
+                actions.append(Start(name))
+        elif look.pulse is None:
+            process = memory.processes.get(name)
+            mute_s = now_s - memory.mute_since_s.get(name, now_s)
+            if process is not None and mute_s >= MUTE_S_MAX:
                 actions.append(End(name, process))
+        elif 0 < idle_s_max <= look.pulse.idle_s:
+            actions.append(Rest(name))
     return actions
 
 
@@ -123,6 +137,16 @@ class Supervisor:
             )
         return Pulse(os.getpid(), True)
 
+    async def activate(self, shard: ShardId) -> None:
+        """Start the actor of a shard that rests. Raises when there is no such shard."""
+        if shard not in self._shards:
+            await self._read_table()
+        if shard not in self._shards:
+            raise NotFound(f"no shard {shard}")
+        name = shard_name(shard)
+        self._memory.resting_since_s.pop(name, None)
+        await asyncio.to_thread(self._plan.start, name)
+
     async def rest(self) -> None:
         """Start and end nothing any more: the node is being stopped."""
         for task in self._tasks:
@@ -136,8 +160,8 @@ class Supervisor:
                 changed.clear()
                 now_s = asyncio.get_running_loop().time()
                 self._remember(seen, now_s)
-                memory = self._memory
-                await self._act(decide(seen, memory.processes, memory.mute_since_s, now_s))
+                idle_s_max = self._plan.idle_actor_s
+                await self._act(decide(seen, self._memory, now_s, idle_s_max=idle_s_max))
             except Exception:
                 log.exception("beat failed")
             try:
@@ -156,15 +180,18 @@ class Supervisor:
                 found = wire.result(wire.decode_replies(octets)[0], DirectoryVersion).version
                 if found == version:
                     continue
-                table = await ask(self._transport, DIRECTORY_SHARD, ListShards(), Shards)
-                shards = tuple(row.shard for row in table.shards)
-                if shards != self._shards:
-                    self._shards = shards
+                if await self._read_table():
                     changed.set()
                 version = found
             except MailError as error:
                 log.info("directory not followed", error=type(error).__name__)
                 await asyncio.sleep(WATCH_PAUSE_S)
+
+    async def _read_table(self) -> bool:
+        """Read the directory's shard table anew; say whether it has changed."""
+        table = await ask(self._transport, DIRECTORY_SHARD, ListShards(), Shards)
+        before, self._shards = self._shards, tuple(row.shard for row in table.shards)
+        return before != self._shards
 
     def _next_names(self, *, everything: bool) -> Sequence[str]:
         """Return whom to look at: all after a change, else some shards in turn and the rest."""
@@ -182,10 +209,10 @@ class Supervisor:
     async def _look(self, name: str) -> Seen:
         try:
             pulse = await self._transport.ask(name, "pulse", timeout_s=PULSE_TIMEOUT_S)
-        except (OutcomeUnknown, Overloaded):
-            return Seen(runs=True)
-        except MailError:
+        except NotRunning:
             return Seen(runs=False)
+        except MailError:
+            return Seen(runs=True)
         return Seen(runs=True, pulse=pulse)
 
     def _remember(self, seen: Mapping[str, Seen], now_s: float) -> None:
@@ -201,14 +228,28 @@ class Supervisor:
                 if process is not None:
                     memory.processes[name] = process
 
-    async def _act(self, actions: Sequence[Start | End]) -> None:
+    async def _act(self, actions: Sequence[Start | End | Rest]) -> None:
         for action in actions:
             match action:
                 case Start(name):
                     log.info("starting", actor=name)
+                    self._memory.resting_since_s.pop(name, None)
                     await asyncio.to_thread(self._plan.start, name)
+                case Rest(name):
+                    await self._send_to_rest(name)
                 case End(name, process):
                     log.error("ending a mute actor", actor=name, pid=process.pid)
                     process.kill()
                     self._memory.mute_since_s.pop(name, None)
                     self._memory.processes.pop(name, None)
+
+    async def _send_to_rest(self, name: str) -> None:
+        """Have an unused actor ended; it looks once more whether it is unused."""
+        idle_s = self._plan.idle_actor_s
+        try:
+            await self._transport.ask(name, "retire", idle_s, timeout_s=REST_TIMEOUT_S)
+        except MailError:
+            # An actor that ends does not answer any more; the next look tells what became of it.
+            log.info("at rest", actor=name)
+            self._memory.resting_since_s[name] = asyncio.get_running_loop().time()
+            self._memory.processes.pop(name, None)

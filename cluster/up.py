@@ -22,6 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
 
+import ray.exceptions
 import structlog
 
 from actors import wire
@@ -35,8 +36,8 @@ from actors.commands import (
     ShardShown,
     ShowShard,
 )
-from actors.ray_ports import RayTransport, shard_name
-from actors.remote import Place
+from actors.ray_ports import SUPERVISOR, RayTransport, shard_name
+from actors.remote import Place, keep_spare_process
 from cluster import listeners, logs, tls
 from cluster.administration import Administration
 from cluster.control import Control
@@ -44,11 +45,12 @@ from cluster.data_directory import ClusterIdentity, DataDirectory
 from cluster.gateway_actors import Listener
 from cluster.gateways import DRAIN_S, gateway_plans
 from cluster.local_ray import LocalRay, clear_leftovers, make_runtime_directory
-from cluster.placement import SUPERVISOR, NodePlan
+from cluster.placement import NodePlan
 from cluster.refusal import EXIT_FAILED, Refused
 from cluster.settings import Loaded
 from cluster.status import ClusterStatus
 from cluster.supervisor import Supervisor
+from cluster.transfer import Transfer
 from mail.errors import MailError
 
 log = structlog.get_logger()
@@ -57,7 +59,7 @@ DEMO_ACCOUNTS = ("alice@example.test", "bob@example.test")
 START_S_MAX = 180.0  # Until one actor answers; all may start at once, some of them last.
 # Until the shards are open before `ready` is said anyway: a large node would otherwise refuse
 # mail for minutes that it can take for all shards but the last, and hold for those.
-SHARDS_S_MAX = 30.0
+SHARDS_S_MAX = 3.0
 DRAIN_GRACE_S = 5.0  # For a gateway's answer, after the connections were cut off.
 SHARD_DRAIN_S = 15.0
 STOP_S_MAX = 60.0  # The two above, one after the other, and Ray's own end.
@@ -194,7 +196,9 @@ class Node:
                 self._progress.say(f"account {address} password {told}")
         opening = self._opening
         self._control.serve(
-            administration, lambda: status.gather("" if opening.done() else "starting")
+            administration,
+            lambda: status.gather("" if opening.done() else "starting"),
+            Transfer(transport, size_bytes_max=self._settings.smtp.size_bytes_max),
         )
         self._run["listeners"] = {one.name: f"{one.host}:{one.port}" for one in found}
         self._data.write_run(self._run)
@@ -247,6 +251,11 @@ class Node:
             gateways=gateway_plans(settings, addresses, files, log_files, place.namespace),
             mailbox_actors_per_node=settings.mailbox_actors_per_node,
             disk_floor_bytes=settings.disk_floor_bytes,
+            trash_days=settings.expiry.trash_days,
+            junk_days=settings.expiry.junk_days,
+            audit_hours=settings.upkeep.audit_hours,
+            collect_hours=settings.upkeep.collect_hours,
+            idle_actor_s=settings.idle_actor_s,
         )
 
     def _start_ray(self, plan: NodePlan) -> RayTransport:
@@ -284,7 +293,7 @@ class Node:
             file = self._data.logs / "shard-1.log"
             raise Refused(f"the directory does not start ({error.text}), see {file}") from None
         if directory.trouble:
-            self._progress.note(f"the directory is damaged: {directory.trouble}")
+            self._progress.note(f"the directory is {directory.state}: {directory.trouble}")
 
     async def _open_shards(self, plan: NodePlan, transport: RayTransport) -> None:
         """Start every shard of the directory's table; return when each is open or has failed."""
@@ -338,7 +347,8 @@ class Node:
         return [listener for one in found for listener in one]
 
     def _ready_line(self, found: Sequence[Listener]) -> str:
-        parts = [f"{one.name}={one.host}:{one.port}" for one in found]
+        # Processes that share a port are one listener.
+        parts = [f"{one.name}={one.host}:{one.port}" for one in dict.fromkeys(found)]
         if self._ca is not None:
             parts.append(f"ca={_shortened(self._ca)}")
         return " ".join(("ready", *parts))
@@ -357,6 +367,8 @@ class Node:
                 with contextlib.suppress(TimeoutError):
                     start = asyncio.to_thread(plan.start_supervisor, Supervisor)
                     await asyncio.wait_for(start, BEAT_S)
+            with contextlib.suppress(ray.exceptions.RayError):
+                await asyncio.wait((asyncio.ensure_future(keep_spare_process()),), timeout=BEAT_S)
             await asyncio.sleep(BEAT_S)
 
     # Stop

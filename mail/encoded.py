@@ -15,7 +15,8 @@ from urllib.parse import unquote_to_bytes
 from mail import charset as charsets
 from mail.transfer import decode_base64
 
-PARAMETERS_BYTES_MAX = 65_536  # A longer Content-Type is an attack; names and boundary come early.
+PARAMETERS_BYTES_MAX = 16_384  # A longer Content-Type is an attack; names and boundary come early.
+PARAMETER_BYTES_MAX = 4096  # Decoded of one; file systems take names of 255 octets.
 
 _WORD = re.compile(rb"=\?([^?\s]{1,64})\?([BbQq])\?([^?]*)\?=")
 _FOLD = re.compile(rb"\r*\n(?=[ \t])|[\r\n]+\Z")
@@ -142,21 +143,25 @@ def decode_parameter(
     """
     extended = parameters.get(f"{name}*")
     if extended is not None:
-        return _decode_extended([(extended, True)], hint)
+        return _decode_extended([(extended[:PARAMETER_BYTES_MAX], True)], hint)
     pieces: list[tuple[bytes, bool]] = []
+    size = 0
     for i in range(len(parameters)):
+        if size >= PARAMETER_BYTES_MAX:
+            break
         if (piece := parameters.get(f"{name}*{i}*")) is not None:
             pieces.append((piece, True))
         elif (piece := parameters.get(f"{name}*{i}")) is not None:
             pieces.append((piece, False))
         else:
             break
+        size += len(piece)
     if any(is_extended for _piece, is_extended in pieces):
         return _decode_extended(pieces, hint)
     if pieces:
         return _tidy(decode_text(b"".join(piece for piece, _ in pieces), hint))
     plain = parameters.get(name)
-    return None if plain is None else _tidy(decode_text(plain, hint))
+    return None if plain is None else _tidy(decode_text(plain[:PARAMETER_BYTES_MAX], hint))
 
 
 def _decode_extended(pieces: list[tuple[bytes, bool]], hint: str | None) -> str:

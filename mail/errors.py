@@ -30,7 +30,7 @@ class Unavailable(MailError):
 
 
 class OutcomeUnknown(Unavailable):
-    """The operation may or may not have happened; repeat it with the same request id (R11)."""
+    """The operation may or may not have happened; repeat it with the same request id ."""
 
 
 class NotPrimary(Unavailable):
@@ -49,8 +49,14 @@ class ShardDamaged(Unavailable):
     smtp = "451 4.3.5"
 
 
+class BlobDamaged(MailError):
+    """The content of this message is damaged on disk and cannot be read."""
+
+    smtp = "451 4.3.5"
+
+
 class DiskFull(Unavailable):
-    """The disk is full; reads are served, writes are refused (R16)."""
+    """The disk is full; reads are served, writes are refused."""
 
     smtp = "452 4.3.1"
 
@@ -63,7 +69,7 @@ class MailboxFull(Unavailable):
 
 
 class RequestExpired(Unavailable):
-    """The request id is older than the time for which replies are remembered (R8)."""
+    """The request id is older than the time for which replies are remembered."""
 
 
 class Invalid(MailError):
@@ -119,6 +125,17 @@ class SignInRefused(MailError):
 
     smtp = "535 5.7.8"
     jmap = "forbidden"
+
+
+class SignUpRefused(MailError):
+    """This address cannot be given: choose another, or check the invitation."""
+
+    smtp = "550 5.7.1"
+    jmap = "forbidden"
+
+
+class TooManySignUps(Overloaded):
+    """Too many accounts are being made; try again tomorrow."""
 
 
 class AlreadyExists(MailError):

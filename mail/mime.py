@@ -28,6 +28,7 @@ SEARCHED_SHARE_MAX = 8  # Octets searched for delimiters, as a multiple of the m
 SEARCHED_BYTES_SPARE = 1_048_576  # with so much for small ones; mail nests 5 deep.
 BOUNDARY_BYTES_MAX = 512  # RFC 2046 §5.1.1 allows 70, senders use more.
 LOOKALIKES_MAX = 1000  # Lines that only begin like a delimiter, looked at one by one.
+PLAIN_BYTES_MAX = 8192  # Read of Content-ID, Content-Language and Content-Location.
 TEXT_CACHE_BYTES_MAX = 1_048_576  # Decoded text up to this is kept for the next reader.
 
 TEXT_PLAIN = "text/plain"
@@ -122,6 +123,13 @@ class Part:
     def header(self, name: str) -> bytes | None:
         """Return the raw value of the first field of that name, None if there is none."""
         return self._first.get(name.lower())
+
+    def header_all(self, name: str) -> tuple[bytes, ...]:
+        """Return the raw values of all fields of that name, in the order of the header."""
+        wanted = name.lower()
+        if wanted not in self._first:
+            return ()
+        return tuple(value for name, value in self.headers if name.lower() == wanted)
 
     @property
     def is_multipart(self) -> bool:
@@ -269,7 +277,9 @@ class Part:
 
     def _plain(self, name: str) -> str | None:
         value = self._first.get(name)
-        return None if value is None else decode_text(unfold(value), self._tree.hint).strip()
+        if value is None:
+            return None
+        return decode_text(unfold(value[:PLAIN_BYTES_MAX]), self._tree.hint).strip()
 
     def _content_disposition(self) -> tuple[str | None, dict[str, bytes]]:
         if self._disposition is None:

@@ -32,6 +32,9 @@ _MARKS = (
 )
 _RUN = re.compile(rf"([{_CJK}]+)|([^\W_{_CJK}]+(?:[{_MARKS}]+[^\W_{_CJK}]*)*)")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
+_ASCII_LONG = re.compile(rf"([a-z0-9]{{{WORD_CHARS_MAX}}})[a-z0-9]+")
+# To a line feed, whatever is in no word of ASCII text in lower case.
+_ASCII_BREAKS = "".join(chr(c) if chr(c).isalnum() else "\n" for c in range(128))
 _WIDE = re.compile("[\uff00-\uffef]+")  # Full width Latin, half width Kana and Hangul.
 _ACCENTS = re.compile("[\u0300-\u036f]+")
 _FOLDED_LETTERS = str.maketrans(
@@ -90,6 +93,25 @@ def grams(text: str) -> list[tuple[str, int]]:
                 position += 1
             position += RUN_GAP
     return out
+
+
+def index_form(text: str) -> tuple[str, str]:
+    """Return what `words` and what `grams` find, each one a line, in one pass over `text`.
+
+    Empty lines stand for nothing. The gap between two runs is not kept: the pair that ends
+    a run is in no query, so that no phrase reaches across it.
+    """
+    if text.isascii():
+        lines = text.lower().translate(_ASCII_BREAKS)
+        return _ASCII_LONG.sub(r"\1", lines), ""
+    text_words: list[str] = []
+    pairs: list[str] = []
+    for run, is_cjk in _runs(text):
+        if is_cjk:
+            pairs += map("".join, zip(run, run[1:] + END, strict=True))
+        else:
+            text_words.append(run)
+    return "\n".join(text_words), "\n".join(pairs)
 
 
 def query_grams(text: str) -> tuple[str, ...]:
@@ -156,17 +178,25 @@ def _matches_one(term: Term, text_words: list[str], cjk_runs: list[str]) -> bool
             return False
 
 
-def _runs(text: str) -> Iterator[tuple[str, bool]]:
-    """Yield (run, is CJK) in order; words are folded and cut, CJK characters only normalised."""
-    for match in _RUN.finditer(_normalise(text)):
+def runs(text: str) -> Iterator[tuple[int, int, str, bool]]:
+    """Yield (start, end, run, is CJK) in order; the place is that in the normalised text.
+
+    Words are folded and cut, CJK characters are not.
+    """
+    for match in _RUN.finditer(normalised(text)):
         cjk, word = match.groups()
         if cjk is not None:
-            yield cjk, True
-        elif folded := _fold(word):
-            yield folded, False
+            yield match.start(), match.end(), cjk, True
+        elif short := folded(word)[:WORD_CHARS_MAX]:
+            yield match.start(), match.end(), short, False
 
 
-def _normalise(text: str) -> str:
+def _runs(text: str) -> Iterator[tuple[str, bool]]:
+    for _, _, run, is_cjk in runs(text):
+        yield run, is_cjk
+
+
+def normalised(text: str) -> str:
     """Return `text` in NFC, width and case folded."""
     if text.isascii():
         return text.lower()
@@ -175,8 +205,9 @@ def _normalise(text: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
 
 
-def _fold(word: str) -> str:
-    if not word.isascii():
-        word = _ACCENTS.sub("", unicodedata.normalize("NFKD", word).translate(_FOLDED_LETTERS))
-        word = unicodedata.normalize("NFC", word)
-    return word[:WORD_CHARS_MAX]
+def folded(word: str) -> str:
+    """Return a normalised word without accents."""
+    if word.isascii():
+        return word
+    word = _ACCENTS.sub("", unicodedata.normalize("NFKD", word).translate(_FOLDED_LETTERS))
+    return unicodedata.normalize("NFC", word)

@@ -32,9 +32,11 @@ _TAG = re.compile(
 # Elements whose content is not for reading, and comments.
 _UNSEEN = re.compile(r"<(?:!--|(script|style|title|template|noframes)(?=[\s/>]))", re.IGNORECASE)
 _UNSEEN_END = {
-    name: re.compile(rf"</{name}[^>]*>", re.IGNORECASE)
+    name: re.compile(rf"</{name}", re.IGNORECASE)
     for name in ("script", "style", "title", "template", "noframes")
 }
+# A reference by a number so long that Python refuses to read it.
+_NO_CHARACTER = re.compile(r"&#[0-9]{100,}+;?")
 # Soft hyphens, joiners and marks that newsletters use to pad their first line.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]+")
 _INVISIBLE = re.compile("[\u00ad\u034f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff]+")
@@ -46,7 +48,7 @@ def html_to_text(markup: str) -> str:
     if "<" in markup:
         markup = _TAG.sub("", _BLOCK_TAG.sub("\n", markup))
     if "&" in markup:
-        markup = clean(html.unescape(markup))
+        markup = clean(html.unescape(_NO_CHARACTER.sub("\ufffd", markup)))
     return markup
 
 
@@ -62,7 +64,8 @@ def _drop_unseen(markup: str) -> str:
             pos = end + 3 if end >= 0 else len(markup)
         else:
             closing = _UNSEEN_END[start[1].lower()].search(markup, start.end())
-            pos = closing.end() if closing is not None else len(markup)
+            end = markup.find(">", closing.end()) if closing is not None else -1
+            pos = end + 1 or len(markup)
     if not pos:
         return markup
     out.append(markup[pos:])

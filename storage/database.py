@@ -12,13 +12,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
 
 from rocksdict import (
     AccessType,
+    BlockBasedOptions,
+    BottommostLevelCompaction,
+    Cache,
     ColumnFamily,
+    CompactOptions,
     DBCompressionType,
     Options,
     Rdict,
@@ -60,8 +65,16 @@ class CannotOpen(Exception):
     """The database cannot be opened now and is not damaged: in use, or no room, or no handles."""
 
 
+class NoRoom(CannotOpen):
+    """The disk is full: it can be opened for reading only."""
+
+
 class WriteFailed(Exception):
     """A write or flush failed. This process must not write again: end it."""
+
+
+class DiskWentFull(WriteFailed):
+    """A write or flush met a full disk. What is there can still be read."""
 
 
 class Database(Protocol):
@@ -81,7 +94,48 @@ class Database(Protocol):
     async def flush(self) -> None:
         """Make durable what was written before the call. Raises WriteFailed."""
 
+    def view(self) -> View:
+        """Return the state family as it is now, whatever is written later."""
+
+    async def rewrite(self, *, blobs: bool) -> None:
+        """Rewrite the files, so that what was deleted is on the disk no more.
+
+        Reads everything: with `blobs` they must all be readable. Raises WriteFailed.
+        """
+
+    def counts(self) -> dict[str, float]:
+        """Return what the cache of blocks holds, in octets, and how often it was of use."""
+
     def close(self) -> None: ...
+
+
+class View(Protocol):
+    """The state family at one moment. Close it: it keeps old files."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the value, or None. Raises Damaged."""
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Yield what lies in [start, end), one scan at a time. Raises Damaged."""
+
+    def close(self) -> None: ...
+
+
+class FamilyState:
+    """The state family as a transaction's lowest layer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._database.get(Family.STATE, key)
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        return self._database.scan(Family.STATE, start, end, reverse=reverse)
 
 
 # Small, since every mailbox actor has its own; the memtables of one shard stay below 20 MB.
@@ -91,23 +145,46 @@ _WAL_BYTES_MAX = 64 << 20
 # Bodies go to blob files: compaction then moves references instead of bodies.
 _BLOB_FILE_BYTES_MIN = 4096
 _OPEN_FILES_MAX = 256
+# Blocks that were read from disk, of all families together.
+CACHE_BYTES = 8 << 20
+_CACHE_TICKERS = {
+    "rocksdb.block.cache.hit": "block_cache_hits_total",
+    "rocksdb.block.cache.miss": "block_cache_misses_total",
+}
+# While files are rewritten, every body that is left goes to a new one.
+_REWRITING = {
+    "enable_blob_garbage_collection": "true",
+    "blob_garbage_collection_age_cutoff": "1.0",
+}
+_RESTING = {"enable_blob_garbage_collection": "false"}
 # Of RocksDB's messages, those that say nothing of the data.
 _PASSING = (
     "lock hold by current process",
     "While lock file",
-    "No space left on device",
     "Too many open files",
     "Cannot allocate memory",
-    "Disk quota exceeded",
 )
+_FULL = ("No space left on device", "Disk quota exceeded")
+
+
+def is_full(error: BaseException) -> bool:
+    """Say whether the disk was full; RocksDB and Tantivy tell it in their text only."""
+    return any(words in str(error) for words in _FULL)
 
 
 class RocksDatabase:
     """A RocksDB on disk. Opened by one process at a time."""
 
-    def __init__(self, path: Path, *, create: bool) -> None:
-        """Open. Raises Damaged when it is not there or cannot be read; CannotOpen."""
-        options = _options(_STATE_BUFFER_BYTES)
+    def __init__(
+        self, path: Path, *, create: bool, read_only: bool = False, cache_bytes: int = CACHE_BYTES
+    ) -> None:
+        """Open. Raises Damaged when it is not there or cannot be read; CannotOpen, NoRoom.
+
+        Read-only nothing on the disk is touched; the write-ahead log is read into memory.
+        """
+        self._cache = Cache(cache_bytes)
+        options = self._options = _options(_STATE_BUFFER_BYTES, self._cache)
+        options.enable_statistics()
         options.create_if_missing(create)
         options.create_missing_column_families(create)
         options.set_max_total_wal_size(_WAL_BYTES_MAX)
@@ -115,17 +192,17 @@ class RocksDatabase:
         options.set_max_open_files(_OPEN_FILES_MAX)
         options.set_max_background_jobs(2)
         families = {
-            Family.STATE.value: _options(_STATE_BUFFER_BYTES),
-            Family.LOG.value: _options(_STATE_BUFFER_BYTES),
-            Family.BLOB.value: _blob_options(),
-            Family.CTL.value: _options(1 << 20),
+            Family.STATE.value: _options(_STATE_BUFFER_BYTES, self._cache),
+            Family.LOG.value: _options(_STATE_BUFFER_BYTES, self._cache),
+            Family.BLOB.value: _blob_options(self._cache),
+            Family.CTL.value: _options(1 << 20, self._cache),
         }
         try:
             self._db = Rdict(
                 str(path),
                 options,
                 column_families=families,
-                access_type=AccessType.read_write(),
+                access_type=AccessType.read_only(False) if read_only else AccessType.read_write(),
             )
             self._families: dict[Family, Rdict] = {
                 family: self._db.get_column_family(family.value) for family in Family
@@ -134,9 +211,15 @@ class RocksDatabase:
                 family: self._db.get_column_family_handle(family.value) for family in Family
             }
         except Exception as error:  # rocksdict raises bare exceptions only.
-            kind = CannotOpen if any(words in str(error) for words in _PASSING) else Damaged
+            kind: type[Exception] = Damaged
+            if is_full(error):
+                kind = NoRoom
+            elif any(words in str(error) for words in _PASSING):
+                kind = CannotOpen
             raise kind(f"database: {error}") from None
         self._flusher = ThreadPoolExecutor(1, thread_name_prefix="flush")
+        self._rewriter = ThreadPoolExecutor(1, thread_name_prefix="rewrite")
+        self._rewriting = False
 
     def get(self, family: Family, key: bytes) -> bytes | None:
         try:
@@ -180,37 +263,129 @@ class RocksDatabase:
         try:
             self._db.write(writes)
         except Exception as error:
-            raise WriteFailed(str(error)) from None
+            raise _write_failure(error) from None
 
     async def flush(self) -> None:
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._flusher, self._db.flush_wal, True)
         except Exception as error:
-            raise WriteFailed(str(error)) from None
+            raise _write_failure(error) from None
+
+    def view(self) -> View:
+        return _RocksView(self._families[Family.STATE])
+
+    async def rewrite(self, *, blobs: bool) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._rewriter, self._rewrite, blobs)
+        except Exception as error:
+            raise _write_failure(error) from None
+
+    def _rewrite(self, blobs: bool) -> None:
+        self._rewriting = True
+        every = CompactOptions()
+        every.set_bottommost_level_compaction(BottommostLevelCompaction.force())
+        for family in self._families.values():
+            family.flush()  # A log file goes when no family needs it any more.
+        for name, family in self._families.items():
+            if name is not Family.BLOB:
+                family.compact_range(None, None, every)
+            elif blobs:
+                family.set_options(_REWRITING)
+                try:
+                    family.compact_range(None, None, every)
+                finally:
+                    family.set_options(_RESTING)
+        self._rewriting = False
+        if self._db.property_int_value("rocksdb.background-errors"):
+            raise WriteFailed("rewrite: a file cannot be read or written")
+
+    def counts(self) -> dict[str, float]:
+        found: dict[str, float] = {"block_cache_bytes": self._cache.get_usage()}
+        for line in (self._options.get_statistics() or "").splitlines():
+            ticker, _, count = line.partition(" COUNT : ")
+            if ticker in _CACHE_TICKERS:
+                found[_CACHE_TICKERS[ticker]] = float(count)
+        return found
 
     def close(self) -> None:
         """Close. The lock is free only when every handle is gone too."""
         self._flusher.shutdown(wait=True)
-        for family in self._families.values():
-            family.close()
+        if self._rewriting:
+            self._db.cancel_all_background(True)
+        self._rewriter.shutdown(wait=True)
+        for handle in (*self._families.values(), self._db):
+            with suppress(Exception):  # After a failed write it repeats that failure.
+                handle.close()
         self._families.clear()
         self._handles.clear()
-        self._db.close()
-        del self._db
+        del self._db, handle
 
 
-def _options(buffer_bytes: int) -> Options:
+def _write_failure(error: Exception) -> WriteFailed:
+    return (DiskWentFull if is_full(error) else WriteFailed)(str(error))
+
+
+class _RocksView:
+    """A snapshot for single keys and an iterator for ranges, both of the same moment.
+
+    An iterator made from rocksdict's snapshot of a family is not of the snapshot.
+    """
+
+    def __init__(self, family: Rdict) -> None:
+        self._snapshot = family.snapshot()
+        self._iterator = family.iter(ReadOptions())
+        self._scanning = False
+
+    def get(self, key: bytes) -> bytes | None:
+        try:
+            value: bytes = self._snapshot[key]
+        except Exception as error:
+            if str(error) == "key not found":
+                return None
+            raise Damaged(f"database: {error}") from None
+        return value
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        assert not self._scanning, "one scan of a view at a time"
+        assert not reverse, "a view is read forward"
+        self._scanning = True
+        iterator = self._iterator
+        try:
+            iterator.seek(start)
+            while iterator.valid() and iterator.key() < end:
+                yield iterator.key(), iterator.value()
+                iterator.next()
+            iterator.status()
+        except GeneratorExit:
+            raise
+        except Exception as error:
+            raise Damaged(f"database: {error}") from None
+        finally:
+            self._scanning = False
+
+    def close(self) -> None:
+        del self._snapshot, self._iterator
+
+
+def _options(buffer_bytes: int, cache: Cache) -> Options:
     options = Options(raw_mode=True)
+    blocks = BlockBasedOptions()
+    blocks.set_block_cache(cache)
+    options.set_block_based_table_factory(blocks)
     options.set_write_buffer_size(buffer_bytes)
     options.set_compression_type(DBCompressionType.lz4())
     return options
 
 
-def _blob_options() -> Options:
-    options = _options(_BLOB_BUFFER_BYTES)
+def _blob_options(cache: Cache) -> Options:
+    options = _options(_BLOB_BUFFER_BYTES, cache)
     options.set_enable_blob_files(True)
     options.set_min_blob_size(_BLOB_FILE_BYTES_MIN)
     options.set_blob_compression_type(DBCompressionType.lz4())
-    options.set_enable_blob_gc(True)
+    # Only `rewrite` moves bodies to other files: one that cannot be read would end every write.
+    options.set_enable_blob_gc(False)
     return options

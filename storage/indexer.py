@@ -11,19 +11,24 @@ State       soft: which emails changed since the last commit, and their text whi
 from __future__ import annotations
 
 import asyncio
+from collections import Counter as Tally
 from collections import OrderedDict
-from collections.abc import Collection, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from mail.errors import Unavailable
+from mail.errors import BlobDamaged, DiskFull, Unavailable
 from mail.message import parse
+from mail.search import Term, matches, parse_query
 from mail.summary import SearchText
 from storage import keys
+from storage.audit import Documents
+from storage.database import is_full
 from storage.mailbox_reader import MailboxReader
 from storage.search_index import Field, IndexDocument, IndexFailed, IndexInUse, SearchIndex
+from storage.shadow_index import ShadowIndex, count_emails, emails_in, settle
 from storage.shard import Applying, Shard
 
 # Texts of new mail wait here until they are indexed; what does not fit is parsed again.
@@ -35,10 +40,21 @@ COMMIT_DOCUMENTS_MAX = 500
 QUIET_S = 0.5
 PENDING_EMAILS_MAX = 20_000
 FAILURES_MAX = 3
+# Emails of one mailbox that a search reads when a full disk keeps them out of the index.
+UNINDEXED_READ_MAX = 5000
 FOLLOW_AGAIN_S = 30.0
 
 _EmailKey = tuple[int, int]
+Pause = Callable[[], Awaitable[None]]
 log = structlog.get_logger()
+
+
+async def _yield() -> None:
+    await asyncio.sleep(0)
+
+
+class IndexFull(Unavailable):
+    """The disk has no room for the search index to grow."""
 
 
 class Indexer:
@@ -47,12 +63,14 @@ class Indexer:
     def __init__(self, shard: Shard, path: Path) -> None:
         self._shard = shard
         self._path = path
+        self._shadow: ShadowIndex | None = None
         self._index = self._open()
         # Email to the log index of its last change, in that order; 0 while rebuilding.
         self._pending: OrderedDict[_EmailKey, int] = OrderedDict()
         self._reached = shard.applied.index  # everything up to here is in _pending or indexed
         self._texts: dict[_EmailKey, SearchText] = {}
         self._text_chars = 0
+        self._taken: list[_EmailKey] = []  # of the commit that is being made
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
         self._last_change_at = 0.0
@@ -64,6 +82,8 @@ class Indexer:
     def _open(self, *, anew: bool = False) -> SearchIndex | None:
         """Return the open index. Without one there is no search, but mail all the same."""
         try:
+            if self._shadow is None:
+                settle(self._path)
             return SearchIndex.open(self._path, anew=anew)
         except (IndexFailed, IndexInUse, OSError) as error:
             log.error("search index cannot be opened", error=repr(error))
@@ -96,6 +116,8 @@ class Indexer:
         for email_id in emails:
             self._pending[mailbox, email_id] = index
             self._pending.move_to_end((mailbox, email_id))
+            if self._shadow is not None:
+                self._shadow.changed[mailbox, email_id] = None
 
     def _all_emails(self) -> Iterator[_EmailKey]:
         for key, _ in self._shard.state.scan(b"", b"\xff" * 16):
@@ -128,23 +150,53 @@ class Indexer:
     async def search(self, mailbox: int, fields: Collection[str], text: str) -> set[int] | None:
         """Return the emails that hold every term of `text`; None when it has no terms.
 
-        Raises Unavailable when the index cannot be used, nor made anew.
+        On a full disk, emails that cannot be indexed now are read instead. Raises Unavailable
+        when these are too many, and when the index cannot be used, nor made anew.
         """
         wanted = [Field(name) for name in fields]
-        await self.catch_up()
+        unindexed: list[int] = []
+        try:
+            await self.catch_up()
+        except IndexFull:
+            unindexed = [email_id for owner, email_id in self._pending if owner == mailbox]
         index = self._index
-        if index is None:
+        if index is None or len(unindexed) > UNINDEXED_READ_MAX:
             raise Unavailable
         try:
-            return await asyncio.to_thread(index.search, mailbox, wanted, text)
+            found = await asyncio.to_thread(index.search, mailbox, wanted, text)
+            if unindexed and found is not None:
+                terms = parse_query(text)
+                await self._read_instead(found, mailbox, unindexed, wanted, terms)
+            return found
         except IndexFailed as error:
             async with self._lock:
                 if self._index is index:
                     self._make_anew(str(error))
         return await self.search(mailbox, fields, text)
 
+    async def _read_instead(
+        self,
+        found: set[int],
+        mailbox: int,
+        emails: Sequence[int],
+        fields: Collection[Field],
+        terms: Sequence[Term],
+    ) -> None:
+        """Bring `found` up to date with emails that are not in the index."""
+        for email_id in emails:
+            text = await self._text(mailbox, email_id, keep=True)
+            found.discard(email_id)
+            if text is not None and all(
+                any(matches((term,), field.of(text)) for field in fields) for term in terms
+            ):
+                found.add(email_id)
+            await asyncio.sleep(0)
+
     async def catch_up(self) -> None:
-        """Carry over everything that is applied now; what comes later may wait."""
+        """Carry over everything that is applied now; what comes later may wait.
+
+        Raises IndexFull when the disk has no room for it, Unavailable.
+        """
         async with self._lock:
             if self._index is None:
                 self._index = self._open()
@@ -152,6 +204,8 @@ class Indexer:
                     raise Unavailable
                 self._find_pending(self._index)
             left = len(self._pending)
+            if left and self._shard.read_only:
+                raise IndexFull
             while self._pending and left > 0:
                 taken = await self._commit_some(self._index)
                 # An index made anew holds nothing yet: then all of it has to be carried over.
@@ -169,9 +223,13 @@ class Indexer:
         batch: list[tuple[_EmailKey, int]] = []
         while self._pending and len(batch) < COMMIT_DOCUMENTS_MAX:
             batch.append(self._pending.popitem(last=False))
+        self._taken = [key for key, _ in batch]
         try:
-            await self._take_in(index, [key for key, _ in batch])
+            await self._take_in(index, self._taken, complete=not self._pending)
         except IndexFailed as error:
+            if is_full(error):
+                self._reopen(error)
+                raise IndexFull from None
             self._make_anew(str(error))
             return 0
         except BaseException:
@@ -180,19 +238,104 @@ class Indexer:
                     self._pending[key] = changed_index
                     self._pending.move_to_end(key, last=False)
             raise
+        finally:
+            self._taken = []
         self._failures_in_a_row = 0
         return len(batch)
 
-    async def _take_in(self, index: SearchIndex, batch: Sequence[_EmailKey]) -> None:
+    async def _take_in(
+        self,
+        index: SearchIndex,
+        batch: Sequence[_EmailKey],
+        *,
+        complete: bool,
+        keep: bool = False,
+        pause: Pause = _yield,
+    ) -> None:
         for mailbox, email_id in batch:
-            text = await self._text(mailbox, email_id)
+            text = await self._text(mailbox, email_id, keep=keep)
             if text is None:
                 index.remove(mailbox, [email_id])
             else:
                 index.add([IndexDocument(mailbox, email_id, text)])
-            await asyncio.sleep(0)
+            await pause()
         # Until a commit is complete, a fresh index counts as none: a crash begins it again.
-        await _to_its_end(asyncio.to_thread(index.commit, complete=not self._pending))
+        await _to_its_end(asyncio.to_thread(index.commit, complete=complete))
+
+    # Upkeep
+
+    async def documents(self, mailbox: int) -> Documents:
+        """Return what the index holds of a mailbox. It is of the moment of the call."""
+        waiting = frozenset(
+            email_id for owner, email_id in (*self._pending, *self._taken) if owner == mailbox
+        )
+        index = self._index
+        if index is None:
+            raise Unavailable
+        try:
+            found = await asyncio.to_thread(index.documents, index.searcher, mailbox)
+        except IndexFailed as error:
+            raise Unavailable(str(error)) from None
+        return Documents(Tally(found), waiting)
+
+    @property
+    def has_garbage(self) -> bool:
+        """Say whether words of destroyed mail are in the index's files; `rebuild` ends that."""
+        return self._index is not None and self._index.has_garbage
+
+    def renew(self, mailbox: int, emails: Sequence[int]) -> None:
+        """Make the documents of these emails anew, as `applied` would."""
+        self._note(mailbox, emails, self._reached)
+        self._changed.set()
+
+    async def rebuild(self, progress: Callable[[int, int], None], *, pause: Pause = _yield) -> None:
+        """Make the index anew beside the live one, and put it in its place; searches go on.
+
+        `progress` is told how many emails are done, of how many. Raises Unavailable and its
+        kind; the live index is then as it was.
+        """
+        if self._shadow is not None or self._index is None or self._shard.read_only:
+            raise Unavailable("the search index cannot be made anew now")
+        try:
+            shadow = self._shadow = await asyncio.to_thread(ShadowIndex, self._path)
+            try:
+                await self._fill(shadow, progress, pause)
+                async with self._lock:
+                    await _to_its_end(self._switch(shadow))
+            finally:
+                self._shadow = None
+                await asyncio.to_thread(shadow.throw_away)
+        except (IndexFailed, IndexInUse, OSError) as error:
+            log.error("search index not made anew", error=repr(error))
+            raise Unavailable("the search index cannot be made anew") from None
+
+    async def _fill(
+        self, shadow: ShadowIndex, progress: Callable[[int, int], None], pause: Pause
+    ) -> None:
+        done, total = 0, count_emails(self._shard.state)
+        progress(done, total)
+        for emails in emails_in(self._shard.state, COMMIT_DOCUMENTS_MAX):
+            if not self._shard.has_room():
+                raise DiskFull
+            await self._take_in(shadow.index, emails, complete=False, keep=True, pause=pause)
+            done += len(emails)
+            progress(done, max(done, total))
+
+    async def _switch(self, shadow: ShadowIndex) -> None:
+        """Catch the shadow up and let it take the place; changes from here on still wait."""
+        changed, shadow.changed = list(shadow.changed), {}
+        await self._take_in(shadow.index, changed, complete=True, keep=True)
+        live = self._index
+        if live is None:
+            raise Unavailable
+        try:
+            self._index = await asyncio.to_thread(shadow.take_place, live)
+        except (IndexFailed, IndexInUse, OSError):
+            self._shadow = None
+            self._index = await asyncio.to_thread(self._open)
+            raise
+        finally:
+            await asyncio.to_thread(live.close)
 
     def _make_anew(self, trouble: str) -> None:
         """Replace an index that cannot go on by an empty one; it holds nothing of its own (R9).
@@ -210,10 +353,20 @@ class Indexer:
         if self._index is None or self._failures_in_a_row > FAILURES_MAX:
             raise Unavailable
 
-    async def _text(self, mailbox: int, email_id: int) -> SearchText | None:
+    def _reopen(self, error: IndexFailed) -> None:
+        """Go back to the last commit: a full disk is no fault of what is indexed already."""
+        log.error("search index cannot grow", error=str(error))
+        if self._index is not None:
+            self._index.close()
+        self._index = self._open()
+        if self._index is not None:
+            self._find_pending(self._index)
+
+    async def _text(self, mailbox: int, email_id: int, *, keep: bool = False) -> SearchText | None:
         """Return the text of an email, or None when it is destroyed."""
-        kept = self._texts.pop((mailbox, email_id), None)
-        if kept is not None:
+        kept = self._texts.get((mailbox, email_id))
+        if kept is not None and not keep:
+            del self._texts[mailbox, email_id]
             self._text_chars -= _chars(kept)
         record = MailboxReader(mailbox, self._shard.state).email(email_id)
         if record is None:
@@ -222,7 +375,7 @@ class Indexer:
             return kept
         try:
             raw = self._shard.blobs.read(record.digest)
-        except KeyError:
+        except (KeyError, BlobDamaged):
             self.failed += 1
             return SearchText()
         try:

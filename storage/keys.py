@@ -9,6 +9,8 @@ log     index u64       -                                  Entry
 ctl     "applied"       -                                  Applied: index and epoch; replay point
 ctl     "indexed"       -                                  log index the search index has reached
 ctl     "identity"      -                                  Identity: the same as in hard_state
+ctl     "audited"       -                                  Number: when all was last audited, ms
+ctl     "collected"     -                                  Number: when blobs were last collected
 blob    sha256 32B      chunk u32                          octets of a blob, ≤ BLOB_CHUNK_BYTES
 state   mailbox u64 i   -                                  MailboxRecord
 state   mailbox u64 f   folder u32                         FolderRecord
@@ -29,6 +31,9 @@ state   0 u64       D   domain                             DomainRecord
 state   0 u64       A   account u64                        AccountRecord
 state   0 u64       L   address key                        AddressRecord: account or alias
 state   0 u64       P   account u64                        CredentialRecord
+state   0 u64       N   account u64, session u64           SessionRecord
+state   0 u64       W   account u64, number u64            AppPasswordRecord
+state   0 u64       V   sha256 32B of the code             InvitationRecord
 state   0 u64       S   shard u64                          ShardRecord
 state   0 u64       g   -                                  DirectoryRecord: next ids, version
 """
@@ -40,6 +45,8 @@ import hashlib
 APPLIED = b"applied"
 INDEXED = b"indexed"
 IDENTITY = b"identity"
+AUDITED = b"audited"
+COLLECTED = b"collected"
 
 ALL_MAIL = 0  # the folder number under which `d` lists every email
 DIRECTORY = 0  # the mailbox number of the directory's own keys
@@ -103,8 +110,13 @@ def listed(mailbox_id: int, folder_id: int, received_at_ms: int, email_id: int) 
     return listing(mailbox_id, folder_id) + u64(received_at_ms) + u64(email_id)
 
 
+def uids(mailbox_id: int, folder_id: int) -> bytes:
+    """Return the prefix of a folder's UIDs."""
+    return kind(mailbox_id, b"u") + u32(folder_id)
+
+
 def uid(mailbox_id: int, folder_id: int, number: int) -> bytes:
-    return kind(mailbox_id, b"u") + u32(folder_id) + u32(number)
+    return uids(mailbox_id, folder_id) + u32(number)
 
 
 def thread(mailbox_id: int, thread_id: int) -> bytes:
@@ -146,6 +158,26 @@ def address(key: str) -> bytes:
 
 def credential(account_id: int) -> bytes:
     return kind(DIRECTORY, b"P") + u64(account_id)
+
+
+def session(account_id: int, session_id: int) -> bytes:
+    return sessions(account_id) + u64(session_id)
+
+
+def sessions(account_id: int) -> bytes:
+    return kind(DIRECTORY, b"N") + u64(account_id)
+
+
+def app_password(account_id: int, number: int) -> bytes:
+    return app_passwords(account_id) + u64(number)
+
+
+def app_passwords(account_id: int) -> bytes:
+    return kind(DIRECTORY, b"W") + u64(account_id)
+
+
+def invitation(digest: bytes) -> bytes:
+    return kind(DIRECTORY, b"V") + digest
 
 
 def shard(shard_id: int) -> bytes:

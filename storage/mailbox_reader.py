@@ -60,6 +60,12 @@ class MailboxReader:
         return record is not None and not record.removed
 
     @property
+    def removed(self) -> bool:
+        """Say whether the mailbox was removed; records of it may be left."""
+        record = self._info()
+        return record is not None and record.removed
+
+    @property
     def info(self) -> MailboxRecord:
         """Return the mailbox's own record. The mailbox must exist."""
         record = self._info()
@@ -113,9 +119,22 @@ class MailboxReader:
                 record=records.decode(value, ListRecord),
             )
 
+    def listed_emails(self, folder_id: int) -> Iterator[int]:
+        """Yield the emails of a folder by time of arrival, the oldest first."""
+        prefix = keys.listing(self.mailbox_id, folder_id)
+        for key, _ in self._state.scan(prefix, keys.after(prefix)):
+            yield int.from_bytes(key[len(prefix) + 8 :], "big")
+
     def email_by_uid(self, folder_id: int, uid: int) -> int | None:
         octets = self._state.get(keys.uid(self.mailbox_id, folder_id, uid))
         return None if octets is None else records.decode(octets, Number).value
+
+    def uids(self, folder_id: int, *, after: int = 0) -> Iterator[tuple[int, int]]:
+        """Yield (UID, email) of a folder from the UID after `after` on: the order of placement."""
+        prefix = keys.uids(self.mailbox_id, folder_id)
+        start = prefix if after < 1 else keys.uid(self.mailbox_id, folder_id, after) + b"\0"
+        for key, value in self._state.scan(start, keys.after(prefix)):
+            yield int.from_bytes(key[len(prefix) :], "big"), records.decode(value, Number).value
 
     def thread(self, thread_id: int) -> ThreadRecord | None:
         octets = self._state.get(keys.thread(self.mailbox_id, thread_id))
@@ -138,3 +157,17 @@ class MailboxReader:
         """Return why this mailbox may read the blob, or None if it may not."""
         octets = self._state.get(keys.blob_owner(self.mailbox_id, digest))
         return None if octets is None else records.decode(octets, BlobOwner)
+
+
+def list_record(email: EmailRecord, keywords: tuple[str, ...]) -> ListRecord:
+    """Return what a listing shows of an email with these keywords."""
+    return ListRecord(email.thread_id, keywords, email.size_bytes, email.summary.has_attachment)
+
+
+def mailboxes(state: State) -> Iterator[int]:
+    """Yield the number of every mailbox of a shard, removed ones too; a seek each."""
+    start = keys.mailbox(keys.DIRECTORY + 1)
+    while (first := next(state.scan(start, b"\xff" * 9), None)) is not None:
+        number = int.from_bytes(first[0][:8], "big")
+        yield number
+        start = keys.mailbox(number + 1)

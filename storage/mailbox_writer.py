@@ -12,13 +12,13 @@ from itertools import islice
 
 from msgspec.structs import replace
 
-from mail.errors import Invalid, NotFound
+from mail.errors import Invalid, NotFound, OverQuota
 from mail.folders import DEFAULT_FOLDERS, Counters, ThreadMember, count_thread
 from mail.keywords import is_unread
 from mail.summary import Summary
 from mail.threads import base_subject, thread_keys
 from storage import keys, records
-from storage.mailbox_reader import MailboxReader
+from storage.mailbox_reader import MailboxReader, list_record
 from storage.records import (
     BlobOwner,
     ChangeRecord,
@@ -26,7 +26,6 @@ from storage.records import (
     EmailRecord,
     EmailState,
     FolderRecord,
-    ListRecord,
     MailboxRecord,
     Number,
     Placed,
@@ -48,9 +47,10 @@ REPEATS_LOOKED_AT = 8
 class MailboxWriter(MailboxReader):
     """One mailbox of a shard, within one turn."""
 
-    def __init__(self, mailbox_id: int, overlay: Overlay) -> None:
+    def __init__(self, mailbox_id: int, overlay: Overlay, now_ms: int = 0) -> None:
         super().__init__(mailbox_id, overlay)
         self._overlay = overlay
+        self._now_ms = now_ms
         self._changed: dict[str, dict[int, None]] = {}
         self._info_now: MailboxRecord | None = None
         self.index_emails: list[int] = []  # emails whose search documents changed
@@ -67,7 +67,7 @@ class MailboxWriter(MailboxReader):
 
     def create(self, now_ms: int) -> None:
         """Make the mailbox with its default folders. It must not exist."""
-        self._info_now = MailboxRecord(created_at_ms=now_ms, uid_validity=now_ms // 1000)
+        self._info_now = MailboxRecord(created_at_ms=now_ms, uid_validity=now_ms // 1000, unread=0)
         for name, role, sort_order in DEFAULT_FOLDERS:
             self.add_folder(name, role=role, parent=None, sort_order=sort_order)
 
@@ -100,6 +100,15 @@ class MailboxWriter(MailboxReader):
         self._overlay.put(keys.folder(self.mailbox_id, number), records.encode(record))
 
     # Emails
+
+    def expect_room(self, size_bytes: int, quota_bytes: int) -> None:
+        """Raise OverQuota when so many octets more do not fit; a quota of 0 is none."""
+        if quota_bytes and self.info.size_bytes + size_bytes > quota_bytes:
+            raise OverQuota
+
+    def set_unread(self, unread: int) -> None:
+        """Begin to keep count of unread mail in a mailbox that an older release has made."""
+        self._update_info(unread=unread)
 
     def add_email(
         self,
@@ -191,9 +200,7 @@ class MailboxWriter(MailboxReader):
         created = modseq if before is None else before.created_modseq
         state = EmailState(keywords, places, modseq, created)
         self._overlay.put(keys.email_state(self.mailbox_id, record.email_id), records.encode(state))
-        line = records.encode(
-            ListRecord(record.thread_id, keywords, record.size_bytes, record.summary.has_attachment)
-        )
+        line = records.encode(list_record(record, keywords))
         for folder in (keys.ALL_MAIL, *(place.folder for place in places)):
             self._overlay.put(
                 keys.listed(self.mailbox_id, folder, record.received_at_ms, record.email_id), line
@@ -210,7 +217,7 @@ class MailboxWriter(MailboxReader):
         uid = record.uid_next
         self._put_folder(folder, replace(record, uid_next=uid + 1))
         self._overlay.put(keys.uid(self.mailbox_id, folder, uid), records.encode(Number(email_id)))
-        return Placed(folder, uid)
+        return Placed(folder, uid, self._now_ms)
 
     def _unlist(
         self, record: EmailRecord, state: EmailState, keep_uids: set[int] | None = None
@@ -271,6 +278,9 @@ class MailboxWriter(MailboxReader):
         self._recount(before, after)
 
     def _recount(self, before: Sequence[ThreadMember], after: Sequence[ThreadMember]) -> None:
+        unread = sum(m.unread for m in after) - sum(m.unread for m in before)
+        if unread and self.info.unread >= 0:
+            self._update_info(unread=self.info.unread + unread)
         trash = self.folder_with_role("trash")
         old, new = count_thread(before, trash=trash), count_thread(after, trash=trash)
         nothing = Counters(0, 0, 0, 0)

@@ -65,6 +65,7 @@ class Entry(Record, frozen=True, array_like=True):
     blobs: tuple[bytes, ...] = ()  # SHA-256 of every blob that must be present
     kind: int = 0  # ENTRY_EFFECTS, ENTRY_EPOCH or ENTRY_MEMBERS
     emails: tuple[int, ...] = ()  # emails whose search documents this entry changes
+    dropped: tuple[bytes, ...] = ()  # SHA-256 of blobs that nothing refers to any more
 
 
 ENTRY_EFFECTS, ENTRY_EPOCH, ENTRY_MEMBERS = 0, 1, 2
@@ -108,6 +109,7 @@ class MailboxRecord(Record, frozen=True, array_like=True):
     emails: int = 0
     removed: bool = False
     roles: tuple[tuple[str, int], ...] = ()  # role and folder; FolderRecord has it too
+    unread: int = -1  # emails neither seen nor drafts, each once (derived, R9); -1: not counted yet
 
 
 class FolderRecord(Record, frozen=True, array_like=True):
@@ -136,6 +138,7 @@ class Placed(msgspec.Struct, frozen=True, array_like=True):
 
     folder: int
     uid: int
+    since_ms: int = 0  # when it was put there; 0: not known
 
 
 class EmailState(Record, frozen=True, array_like=True):
@@ -209,15 +212,31 @@ class CountersRecord(Record, frozen=True, array_like=True):
 # The directory ------------------------------------------------------------------------------
 
 
+class Touched(msgspec.Struct, frozen=True, array_like=True):
+    """One version of the directory and the accounts it is about; None: any of them."""
+
+    version: int
+    accounts: tuple[int, ...] | None
+
+
 class DirectoryRecord(Record, frozen=True, array_like=True):
     next_account: int = 1
     next_shard: int = 2
     version: int = 1
+    recent: tuple[Touched, ...] = ()  # the newest versions, the oldest first
+    first_admin: int = -1  # the administrator with the least number; 0: none, -1: not known
 
 
 class DomainRecord(Record, frozen=True, array_like=True):
     name: str
     created_at_ms: int
+    signup: str = "closed"
+    signups_per_day_max: int = 1000
+    quota_bytes: int = 0  # of new accounts; 0: no limit
+    catch_all: int = 0  # the account that gets what is nobody else's; 0: none
+    first_account: int = -1  # the account here with the least number; 0: none, -1: not known
+    signup_day: int = 0  # days since 1970 of the newest sign-up
+    signups: int = 0  # on that day
 
 
 class AccountRecord(Record, frozen=True, array_like=True):
@@ -248,6 +267,45 @@ class CredentialRecord(Record, frozen=True, array_like=True):
     scram_stored_key: bytes
     scram_server_key: bytes
     changed_at_ms: int
+
+
+class AccessToken(msgspec.Struct, frozen=True, array_like=True):
+    digest: bytes
+    expires_at_ms: int
+    scopes: tuple[str, ...]
+
+
+class SessionRecord(Record, frozen=True, array_like=True):
+    """One sign-in by token. Every digest is a SHA-256 of a random secret."""
+
+    session: int
+    account: int
+    label: str
+    scopes: tuple[str, ...]
+    created_at_ms: int
+    used_at_ms: int
+    expires_at_ms: int  # of the refresh token
+    family: bytes  # what all refresh tokens of the session have in common
+    refresh: bytes
+    previous_refresh: bytes = b""
+    rotated_at_ms: int = 0
+    access: tuple[AccessToken, ...] = ()  # the oldest first
+
+
+class AppPasswordRecord(Record, frozen=True, array_like=True):
+    number: int
+    account: int
+    label: str
+    scopes: tuple[str, ...]
+    digest: bytes  # SHA-256: it is random, so that a slow hash would add nothing
+    created_at_ms: int
+    used_at_ms: int = 0
+
+
+class InvitationRecord(Record, frozen=True, array_like=True):
+    domain: str
+    uses_left: int
+    expires_at_ms: int
 
 
 class ShardRecord(Record, frozen=True, array_like=True):

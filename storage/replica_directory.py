@@ -19,10 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage import keys, records
-from storage.database import Batch, Family, RocksDatabase
+from storage.database import CACHE_BYTES, Batch, Family, RocksDatabase
 from storage.hard_state import HardState
 from storage.records import Damaged, Identity
 from storage.replication.core import ReplicaId
+
+# Beside the log: a manifest, options, the log's first block.
+OPENING_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,9 @@ class ReplicaName:
 class ReplicaDirectory:
     """Paths of one replica's files."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, cache_bytes: int = CACHE_BYTES) -> None:
         self.path = path
+        self._cache_bytes = cache_bytes
         self.hard_state = path / "hard_state"
         self.database = path / "db"
         self.index = path / "index"
@@ -75,8 +79,13 @@ class ReplicaDirectory:
         _sync_directory(self.path)
         _sync_directory(self.path.parent)
 
-    def open(self, name: ReplicaName) -> tuple[RocksDatabase, HardState]:
-        """Open what `make` made. Raises Damaged when it is not wholly this replica's."""
+    def open(
+        self, name: ReplicaName, *, read_only: bool = False
+    ) -> tuple[RocksDatabase, HardState]:
+        """Open what `make` made. Raises Damaged when it is not wholly this replica's; CannotOpen.
+
+        Read-only a full disk is no obstacle; else it raises NoRoom.
+        """
         if not self.is_made:
             raise Damaged(f"{self.path.name}: no replica here")
         hard = HardState(self.hard_state)
@@ -87,7 +96,9 @@ class ReplicaDirectory:
         database = None
         self._keep_log()
         try:
-            database = RocksDatabase(self.database, create=False)
+            database = RocksDatabase(
+                self.database, create=False, read_only=read_only, cache_bytes=self._cache_bytes
+            )
             octets = database.get(Family.CTL, keys.IDENTITY)
             if octets is None or records.decode(octets, Identity).replica != hard.record.replica:
                 raise Damaged(f"{self.path.name}: database and hard state are not of one replica")
@@ -97,6 +108,26 @@ class ReplicaDirectory:
             hard.close()
             raise
         return database, hard
+
+    def has_room_to_open(self, floor_bytes: int) -> bool:
+        """Say whether the disk has room to open a database for writing: the log, once more.
+
+        It is tried, since a quota may be what is full. Blocks.
+        """
+        logs = sum(file.stat().st_size for file in self.database.glob("*.log"))
+        wanted = logs + OPENING_BYTES
+        if shutil.disk_usage(self.path).free < max(wanted, floor_bytes):
+            return False
+        trial = self.path / "trial"
+        handle = os.open(trial, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            os.posix_fallocate(handle, 0, wanted)
+        except OSError:
+            return False
+        finally:
+            os.close(handle)
+            trial.unlink()
+        return True
 
     def _keep_log(self) -> None:
         """Link the write-ahead log aside: RocksDB drops what lies behind a damage when it opens.

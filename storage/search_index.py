@@ -16,14 +16,10 @@ Threads     one caller at a time for add, remove and commit; search at any time 
 from __future__ import annotations
 
 import fcntl
-import io
-import json
 import logging
 import re
 import shutil
-import struct
 import unicodedata
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,12 +44,13 @@ from mail.search import (
     Term,
     WordPhrase,
     WordPrefix,
-    grams,
+    index_form,
     parse_query,
     query_grams,
-    words,
 )
 from mail.summary import SearchText
+from storage.database import is_full
+from storage.index_files import MetaUnreadable, damaged_files, has_deletes
 
 log = logging.getLogger(__name__)
 
@@ -68,10 +65,8 @@ WRITER_HEAP_BYTES = 15_000_000
 LAST_WORDS_MAX = 4096
 # Tantivy refuses a regex phrase of more terms, the words before the last included.
 REGEX_TERMS_MAX = 1 << 14
-VERIFY_CHUNK_BYTES = 1 << 20
 
 _WRITER_LOCK = ".tantivy-writer.lock"
-_FOOTER_MAGIC = 1337
 
 
 class IndexFailed(Exception):
@@ -113,6 +108,7 @@ class SearchIndex:
         self.fresh = fresh  # made anew by `open`: the caller has to fill it
         self._path = path
         self._closed = False
+        self._sealed = False
         self._complete = not fresh
         self._schema = _schema()
         place = str(_tantivy_path(path))
@@ -137,6 +133,8 @@ class SearchIndex:
             try:
                 return cls(path, fresh=False)
             except IndexFailed as error:
+                if is_full(error):
+                    raise
                 log.warning("search index cannot be read and is made anew: %s", error)
         _empty(path)
         return cls(path, fresh=True)
@@ -192,18 +190,18 @@ class SearchIndex:
         terms = parse_query(_clean(text))
         if not terms:
             return None
+        searcher = self.searcher  # one snapshot for all of it
         with _failing("search"):
-            searcher = self._searcher  # one snapshot for all of it
             queries = _Queries(self._schema, searcher, fields, self._of_mailbox(mailbox))
             every = [(Occur.Must, queries.of(term)) for term in dict.fromkeys(terms)]
-            return self._emails(searcher, mailbox, Query.boolean_query(every))
+            return set(self._emails(searcher, mailbox, Query.boolean_query(every)))
 
-    def _emails(self, searcher: Searcher, mailbox: int, query: Query) -> set[int]:
+    def _emails(self, searcher: Searcher, mailbox: int, query: Query) -> list[int]:
         """Return the emails of one mailbox that match; the only way to search the index."""
         # Documents of the mailbox, removed ones still counted: no answer is longer.
         limit = searcher.doc_freq("mailbox", mailbox)
         if limit == 0:
-            return set()
+            return []
         mine = (Occur.Must, self._of_mailbox(mailbox))
         found = searcher.search(
             Query.boolean_query([mine, (Occur.Must, query)]),
@@ -212,10 +210,28 @@ class SearchIndex:
             order_by_field="email",  # its hits carry the value; nothing is scored
             order=Order.Asc,
         )
-        return {email_id for email_id, _ in found.hits}
+        return [email_id for email_id, _ in found.hits]
 
     def _of_mailbox(self, mailbox: int) -> Query:
         return Query.term_query(self._schema, "mailbox", mailbox)
+
+    @property
+    def searcher(self) -> Searcher:
+        """Return the index as of the last commit. Raises IndexFailed when it is closed."""
+        try:
+            return self._searcher
+        except AttributeError:
+            raise IndexFailed("search: the index is closed") from None
+
+    def documents(self, searcher: Searcher, mailbox: int) -> list[int]:
+        """Return the email of every document of a mailbox; twice when there are two. Blocks."""
+        with _failing("search"):
+            return self._emails(searcher, mailbox, self._of_mailbox(mailbox))
+
+    @property
+    def has_garbage(self) -> bool:
+        """Say whether words of removed documents are in the files, until segments merge."""
+        return has_deletes(_tantivy_path(self._path))
 
     def count(self) -> int:
         """Return the number of documents as of the last commit."""
@@ -226,13 +242,22 @@ class SearchIndex:
 
         Opening does not: it reads the whole index. Anything else may go on beside it.
         """
-        for file in _committed_files(_tantivy_path(self._path)):
-            try:
-                sound = _checksum_agrees(file)
-            except FileNotFoundError:
-                continue  # merged into another since it was listed
-            if not sound:
-                raise IndexFailed(f"verify: {file.name} is damaged")
+        try:
+            damaged = [file.name for file in damaged_files(_tantivy_path(self._path))]
+        except MetaUnreadable as error:
+            raise IndexFailed(f"verify: meta.json: {error}") from None
+        if damaged:
+            raise IndexFailed(f"verify: {damaged[0]} is damaged")
+
+    def seal(self) -> None:
+        """Write no more and free the lock, so that the directory may be moved; searches go on.
+
+        Blocks while segments are merged. Raises IndexFailed.
+        """
+        if not self._sealed:
+            self._sealed = True
+            with _failing("close"):
+                self._writer.wait_merging_threads()
 
     def close(self) -> None:
         """Free the lock, the files and the threads. Blocks while segments are merged.
@@ -243,8 +268,7 @@ class SearchIndex:
             return
         self._closed = True
         try:
-            with _failing("close"):
-                self._writer.wait_merging_threads()
+            self.seal()
         except IndexFailed as error:
             log.warning("search index closed after a failure: %s", error)
         # Tantivy lets go only when the last reference does.
@@ -369,12 +393,11 @@ def _tantivy_document(document: IndexDocument, key: str) -> Document:
     made.add_text("key", key)
     for field in Field:
         text = field.of(document.text)
-        if found := words(text):
-            made.add_text(_words_field(field), _token("\n".join(found)))
-        # The gap between two runs is not kept: the pair that ends a run is in no query, so
-        # that no phrase reaches across it.
-        if pairs := grams(text):
-            made.add_text(_grams_field(field), "\n".join([pair for pair, _ in pairs]))
+        words, grams = index_form(text)
+        if words:
+            made.add_text(_words_field(field), _token(words))
+        if grams:
+            made.add_text(_grams_field(field), grams)
     return made
 
 
@@ -424,50 +447,6 @@ def _refuse_if_in_use(lock: Path) -> None:
         return
     except BlockingIOError:
         raise IndexInUse(f"{lock.parent.name} is in use") from None
-
-
-def _checksum_agrees(file: Path) -> bool:
-    """Say whether the CRC-32 in the footer of one of Tantivy's files is that of its content.
-
-    The footer is JSON, its length and a magic number (both u32, little-endian).
-    """
-    with file.open("rb") as octets:
-        end = octets.seek(0, io.SEEK_END) - 8
-        if end < 0:
-            return False
-        octets.seek(end)
-        footer_bytes, magic = struct.unpack("<II", octets.read(8))
-        content_bytes = end - footer_bytes
-        if magic != _FOOTER_MAGIC or content_bytes < 0:
-            return False
-        octets.seek(content_bytes)
-        try:
-            expected = json.loads(octets.read(footer_bytes))["crc"]
-        except (ValueError, KeyError, TypeError):
-            return False
-        octets.seek(0)
-        checksum, left = 0, content_bytes
-        while left and (chunk := octets.read(min(left, VERIFY_CHUNK_BYTES))):
-            checksum = zlib.crc32(chunk, checksum)
-            left -= len(chunk)
-        return bool(checksum == expected)
-
-
-def _committed_files(tantivy_path: Path) -> Iterator[Path]:
-    """Yield the files of the last commit; others beside them are still being written."""
-    try:
-        segments = json.loads((tantivy_path / "meta.json").read_bytes())["segments"]
-        committed = {
-            segment["segment_id"].replace("-", ""): (segment["deletes"] or {}).get("opstamp")
-            for segment in segments
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise IndexFailed(f"verify: meta.json: {error}") from None
-    for file in sorted(tantivy_path.iterdir()):
-        # Named <segment>.<part>, or <segment>.<opstamp>.del.
-        segment, *middle, part = file.name.split(".")
-        if segment in committed and (part != "del" or middle == [str(committed[segment])]):
-            yield file
 
 
 @contextmanager

@@ -16,13 +16,23 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from mail.errors import DiskFull, NotPrimary, OutcomeUnknown, Overloaded, RequestExpired
-from storage import keys, records
-from storage.blobs import ShardBlobs, blob_chunks
-from storage.database import Batch, Database, Family, WriteFailed
+from storage import keys, records, replies
+from storage.blobs import OnTheirWay, ShardBlobs, blob_chunks
+from storage.database import (
+    Batch,
+    Database,
+    DiskWentFull,
+    Family,
+    FamilyState,
+    WriteFailed,
+    is_full,
+)
 from storage.hard_state import HardState
+from storage.log import entries_between, read_log, read_through, state_after
 from storage.records import Applied, Damaged, Entry, Number, ReplyRecord
 from storage.replication.core import (
     Campaign,
@@ -35,9 +45,9 @@ from storage.replication.core import (
     ReplicaCore,
     ReplicaId,
 )
-from storage.transaction import Overlay
+from storage.transaction import Overlay, State
 
-# What one batch may hold: enough to fill a flush, little enough to keep the loop responsive.
+# What one batch may hold: enough to fill a flush, and the loop stays responsive.
 BATCH_TURNS_MAX = 256
 BATCH_BYTES_MAX = 4 << 20
 # Turns and octets that may wait; beyond, the peer is asked to come again.
@@ -48,12 +58,9 @@ MAILBOX_TURNS_MAX = 512
 BLOB_INLINE_BYTES_MAX = 64 << 10
 # Replies are remembered for the life of the outgoing queue and two days more (R8).
 REPLIES_KEPT_MS = 7 * 24 * 3600 * 1000
-REPLIES_PRUNED_MAX = 64
 # Applied entries that stay in the log, and how far it may grow before the rest is cut off.
 LOG_KEPT_ENTRIES = 1024
 LOG_SLACK_ENTRIES = 1024
-# Keys that recovery reads before others have their turn: some milliseconds.
-CHECKED_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,7 @@ class Planned:
     reply: bytes
     blobs: tuple[bytes, ...] = ()  # digests that must be present
     emails: tuple[int, ...] = ()  # emails whose search documents change
+    dropped: tuple[bytes, ...] = ()  # blobs that nothing refers to any more
 
 
 Plan = Callable[[Overlay, int], Planned]
@@ -77,21 +85,6 @@ class _Turn:
     size_bytes: int
     answer: asyncio.Future[bytes]
     reply: bytes = b""
-
-
-class FamilyState:
-    """The state family as a transaction's lowest layer."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def get(self, key: bytes) -> bytes | None:
-        return self._database.get(Family.STATE, key)
-
-    def scan(
-        self, start: bytes, end: bytes, *, reverse: bool = False
-    ) -> Iterator[tuple[bytes, bytes]]:
-        return self._database.scan(Family.STATE, start, end, reverse=reverse)
 
 
 @dataclass(slots=True)
@@ -123,16 +116,19 @@ class Shard:
     has_room: Callable[[], bool] = lambda: True  # False: the disk is nearly full (R16)
     on_applied: Callable[[Sequence[Applying]], None] = lambda _: None
     on_fatal: Callable[[str], None] = lambda _: None
+    on_full: Callable[[str], None] = lambda _: None
+    read_only: bool = False  # a write met a full disk: what is there is read, no more is written
     counts: ShardCounts = field(default_factory=ShardCounts)
     has_index: bool = True  # False: nothing follows the log, which need not be kept for it
     indexed_index: int = 0  # the log is kept from here on
     core: ReplicaCore = field(init=False)
-    state: FamilyState = field(init=False)
+    state: State = field(init=False)
     blobs: ShardBlobs = field(init=False)
     applied: Applied = field(init=False)
     _queue: deque[_Turn] = field(default_factory=deque)
     _queued_bytes: int = 0
     _queued_by_mailbox: dict[int, int] = field(default_factory=dict)
+    _on_their_way: OnTheirWay = field(default_factory=OnTheirWay)
     _work: asyncio.Event = field(default_factory=asyncio.Event)
     _log_first: int = 1
     _closing: bool = False
@@ -149,7 +145,7 @@ class Shard:
 
         Raises Damaged when records are missing or cannot be read: then nothing is served.
         """
-        log = self._read_log()
+        log = read_log(self.database)
         octets = self.database.get(Family.CTL, keys.APPLIED)
         self.applied = Applied(0, 0) if octets is None else records.decode(octets, Applied)
         octets = self.database.get(Family.CTL, keys.INDEXED)
@@ -167,7 +163,7 @@ class Shard:
         if tail and tail[0].index != self.applied.index + 1:
             raise Damaged(f"log: entry {self.applied.index + 1} is missing")
         self._log_first = log[0].index if log else self.applied.index + 1
-        await self._check_state()
+        await read_through(self.database, Family.STATE)
         record = self.hard.record
         self.core = ReplicaCore(
             replica=ReplicaId(record.replica),
@@ -177,30 +173,19 @@ class Shard:
             committed_index=self.applied.index,
         )
         self.core.recover(tail)
+        if self.read_only:
+            # Readers see what was acknowledged, although it cannot be applied now.
+            shown = [entry for entry in tail if entry.index <= record.high_water]
+            self.state = state_after(self.state, shown)
+            if shown:
+                self.applied = Applied(shown[-1].index, shown[-1].epoch)
+            return
         await self._obey(self.core.step(Campaign(self.clock_ms())))
         self._loop_task = asyncio.create_task(self._commit_forever(), name="commit")
 
-    def _read_log(self) -> list[Entry]:
-        entries: list[Entry] = []
-        for key, value in self.database.scan(Family.LOG, b"", b"\xff" * 9):
-            entry = records.decode(value, Entry)
-            if keys.log(entry.index) != key or (entries and entry.index != entries[-1].index + 1):
-                raise Damaged(f"log: entry {entry.index} is out of order")
-            entries.append(entry)
-        return entries
-
-    async def _check_state(self) -> None:
-        """Read every block of the state once: damage is found now, not by a reader later."""
-        for number, _ in enumerate(self.database.scan(Family.STATE, b"", b"\xff" * 16)):
-            if number % CHECKED_AT_ONCE == 0:
-                await asyncio.sleep(0)
-
     def log_after(self, index: int) -> Iterator[Entry]:
         """Yield the applied entries after `index`. They must not have been cut off."""
-        for _, value in self.database.scan(
-            Family.LOG, keys.log(index + 1), keys.log(self.applied.index + 1)
-        ):
-            yield records.decode(value, Entry)
+        return entries_between(self.database, index + 1, self.applied.index)
 
     @property
     def log_first(self) -> int:
@@ -227,6 +212,7 @@ class Shard:
         self._admit(mailbox, size)
         self._queued_bytes += size
         self._queued_by_mailbox[mailbox] = self._queued_by_mailbox.get(mailbox, 0) + 1
+        self._on_their_way.begin(blobs)
         try:
             inline = await self._stage(blobs)
             turn = _Turn(
@@ -239,11 +225,14 @@ class Shard:
             )
             if self._closing:
                 raise NotPrimary
+            if self.read_only:
+                raise DiskFull
             self._queue.append(turn)
             self._work.set()
             return await turn.answer
         finally:
             self._queued_bytes -= size
+            self._on_their_way.end(blobs)
             waiting = self._queued_by_mailbox[mailbox] - 1
             if waiting:
                 self._queued_by_mailbox[mailbox] = waiting
@@ -253,7 +242,7 @@ class Shard:
     def _admit(self, mailbox: int, size_bytes: int) -> None:
         if self._closing:
             raise NotPrimary
-        if not self.has_room():
+        if self.read_only or not self.has_room():
             raise DiskFull
         if (
             len(self._queue) >= QUEUE_TURNS_MAX
@@ -275,7 +264,10 @@ class Shard:
             for key, value in blob_chunks(digest, data):
                 batch = Batch()
                 batch.put(Family.BLOB, key, value)
-                self._write(batch)
+                try:
+                    self._write(batch)
+                except DiskWentFull:
+                    raise DiskFull from None  # Nothing names it yet: it did not happen.
                 await asyncio.sleep(0)
         return inline
 
@@ -290,12 +282,13 @@ class Shard:
                 continue
             try:
                 await self._commit(turns)
-            except WriteFailed:
-                _fail(turns, OutcomeUnknown())
-                return
             except Exception as error:
                 _fail(turns, OutcomeUnknown())
-                self.on_fatal(f"commit: {error!r}")
+                self._stop_writing(error)
+                _fail(self._queue, DiskFull())
+                self._queue.clear()
+                if isinstance(error, WriteFailed) or is_full(error):
+                    return
                 raise
 
     def _take(self) -> list[_Turn]:
@@ -335,7 +328,7 @@ class Shard:
     def _plan(self, turn: _Turn, overlay: Overlay, now_ms: int) -> Entry | None:
         """Run a turn's plan over the overlay; return its entry, or None if it wrote nothing."""
         if turn.request_id:
-            if made_at_ms(turn.request_id) < now_ms - REPLIES_KEPT_MS:
+            if replies.made_at_ms(turn.request_id) < now_ms - REPLIES_KEPT_MS:
                 raise RequestExpired  # Its reply may be forgotten by now.
             octets = overlay.get(keys.reply(turn.mailbox, turn.request_id))
             if octets is not None:
@@ -347,14 +340,15 @@ class Shard:
         upper = Overlay(overlay)
         decided = turn.plan(upper, now_ms)
         turn.reply = decided.reply
-        if not upper.written:
+        if not upper.written and not decided.dropped:
             return None
         if turn.request_id:
             upper.put(
                 keys.reply(turn.mailbox, turn.request_id),
                 records.encode(ReplyRecord(decided.reply, now_ms)),
             )
-            self._prune_replies(turn, upper, now_ms)
+            if turn.request_id[-1] % 32 == 0:  # One turn in 32 does it for the others.
+                replies.prune(upper, turn.mailbox, before_ms=now_ms - REPLIES_KEPT_MS)
         overlay.absorb(upper)
         return Entry(
             epoch=0,
@@ -366,20 +360,8 @@ class Shard:
             deletes=tuple(k for k, v in upper.written.items() if v is None),
             blobs=decided.blobs,
             emails=decided.emails,
+            dropped=decided.dropped,
         )
-
-    def _prune_replies(self, turn: _Turn, upper: Overlay, now_ms: int) -> None:
-        if turn.request_id[-1] % 32:
-            return  # One turn in 32 does it for the others.
-        start = keys.reply(turn.mailbox, b"")
-        end = start + max(0, now_ms - REPLIES_KEPT_MS).to_bytes(6, "big")
-        expired = []
-        for key, _ in upper.scan(start, end):
-            expired.append(key)
-            if len(expired) == REPLIES_PRUNED_MAX:
-                break
-        for key in expired:
-            upper.delete(key)
 
     # Obeying the core
 
@@ -406,11 +388,7 @@ class Shard:
         for entry in entries:
             batch.put(Family.LOG, keys.log(entry.index), records.encode(entry))
         self._write(batch)
-        try:
-            await self.database.flush()
-        except WriteFailed as error:
-            self.on_fatal(f"flush: {error}")
-            raise
+        await self.database.flush()
         self.hard.raise_high_water(entries[-1].index)
         self.counts.flushes += 1
         self.counts.entries += len(entries)
@@ -424,6 +402,8 @@ class Shard:
                 batch.put(Family.STATE, key, value)
             for key in entry.deletes:
                 batch.delete(Family.STATE, key)
+            if entry.dropped:
+                self._drop(batch, entry, entries)
         applied = Applied(entries[-1].index, entries[-1].epoch)
         batch.put(Family.CTL, keys.APPLIED, records.encode(applied))
         self._truncate(batch, applied.index)
@@ -431,29 +411,57 @@ class Shard:
         self.applied = applied
         self.on_applied([Applying(entry.mailbox, entry.emails, entry.index) for entry in entries])
 
-    def _truncate(self, batch: Batch, applied_index: int) -> None:
+    def brings(self, digest: bytes) -> bool:
+        """Say whether a turn that is not over brings this blob."""
+        return digest in self._on_their_way
+
+    def _drop(self, batch: Batch, entry: Entry, entries: Sequence[Entry]) -> None:
+        """Delete the blobs that an entry drops, but for those that come again behind it."""
+        named = {digest for one in entries if one.index > entry.index for digest in one.blobs}
+        for digest in entry.dropped:
+            if digest not in named and digest not in self._on_their_way:
+                batch.delete_range(Family.BLOB, digest, keys.after(digest))
+
+    def cut_log(self) -> None:
+        """Cut off all of the log that is applied and indexed."""
+        batch = Batch()
+        self._truncate(batch, self.applied.index, wholly=True)
+        self._write(batch)
+
+    def _truncate(self, batch: Batch, applied_index: int, *, wholly: bool = False) -> None:
         """Cut off what is applied and indexed; the write-ahead log holds the order of both."""
-        keep_from = applied_index - LOG_KEPT_ENTRIES + 1
+        keep_from = applied_index + 1 - (0 if wholly else LOG_KEPT_ENTRIES)
         if self.has_index:
             keep_from = min(keep_from, self.indexed_index + 1)
-        if keep_from - self._log_first < LOG_SLACK_ENTRIES:
+        if keep_from - self._log_first < (1 if wholly else LOG_SLACK_ENTRIES):
             return
         batch.delete_range(Family.LOG, keys.log(self._log_first), keys.log(keep_from))
         self._log_first = keep_from
 
     def note_indexed(self, index: int) -> None:
         """Remember that the search index holds everything up to `index`."""
+        if not self.read_only:
+            self.note(keys.INDEXED, index)
+            self.indexed_index = index
+
+    def note(self, name: bytes, number: int) -> None:
+        """Write a number of this replica's own to the ctl family."""
         batch = Batch()
-        batch.put(Family.CTL, keys.INDEXED, records.encode(Number(index)))
+        batch.put(Family.CTL, name, records.encode(Number(number)))
         self._write(batch)
-        self.indexed_index = index
 
     def _write(self, batch: Batch) -> None:
         try:
             self.database.write(batch)
         except WriteFailed as error:
-            self.on_fatal(f"write: {error}")
+            self._stop_writing(error)
             raise
+
+    def _stop_writing(self, error: Exception) -> None:
+        """Write no more: a full disk can still be read, anything else ends the process."""
+        if not self.read_only:
+            self.read_only = True
+            (self.on_full if is_full(error) else self.on_fatal)(f"write: {error!r}")
 
     async def abandon(self) -> None:
         """Let go of a shard that cannot be used, so that it can be opened again."""
@@ -470,14 +478,11 @@ class Shard:
         self._work.set()
         if self._loop_task is not None:
             await self._loop_task
-            await self.database.flush()
+        if not self.read_only:
+            with suppress(DiskWentFull):  # All that was acknowledged was flushed.
+                await self.database.flush()
         self.database.close()
         self.hard.close()
-
-
-def made_at_ms(request_id: bytes) -> int:
-    """Return when a request id was made: the first 48 bits of a UUIDv7 (RFC 9562 §5.7)."""
-    return int.from_bytes(request_id[:6], "big")
 
 
 def _fail(turns: Sequence[_Turn], error: Exception) -> None:

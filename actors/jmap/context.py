@@ -9,12 +9,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from actors.jmap.limits import ANSWER_BYTES_MAX
+from actors.jmap.limits import ANSWER_BYTES_MAX, MESSAGES_BYTES_MAX
 from actors.jmap.problems import MethodError
 from storage.mailbox_reader import Blobs, MailboxReader
 from storage.mailbox_writer import MailboxWriter
+
+if TYPE_CHECKING:
+    from actors.jmap.columns import Columns
 
 Plan = Callable[[MailboxWriter, int], bytes]
 
@@ -28,6 +31,10 @@ class MailboxAccess(Protocol):
     @property
     def blobs(self) -> Blobs:
         """Return read access to the shard's blobs."""
+
+    @property
+    def columns(self) -> Columns:
+        """Return what queries keep of this mailbox in memory, from one request to the next."""
 
     def reader(self) -> MailboxReader:
         """Return the committed state, a fresh view for each method call.
@@ -56,12 +63,19 @@ class Budget:
     """What is left of the limits that hold for a whole request."""
 
     answer_bytes: int = ANSWER_BYTES_MAX
+    message_bytes: int = MESSAGES_BYTES_MAX
 
     def take(self, size_bytes: int) -> None:
         """Account for an object that goes into the answer. Raises requestTooLarge."""
         self.answer_bytes -= size_bytes
         if self.answer_bytes < 0:
             raise MethodError("requestTooLarge", "the objects are too large for one answer")
+
+    def read(self, size_bytes: int) -> None:
+        """Account for a message that is taken apart. Raises requestTooLarge."""
+        self.message_bytes -= size_bytes
+        if self.message_bytes < 0:
+            raise MethodError("requestTooLarge", "the messages are too large for one request")
 
 
 @dataclass(frozen=True, slots=True)

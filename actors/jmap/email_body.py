@@ -6,7 +6,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from actors.jmap.email_headers import HeaderProperty, headers_json, parse_header_property
+from actors.jmap.email_headers import (
+    HeaderProperty,
+    Reading,
+    headers_json,
+    parse_header_property,
+)
 from actors.jmap.ids import blob_id_of
 from actors.jmap.problems import invalid
 from mail.message import Message
@@ -31,6 +36,7 @@ class Source:
 
     message: Message
     digest: bytes
+    reading: Reading
 
 
 def _blob_id(source: Source, part: Part) -> str | None:
@@ -62,10 +68,9 @@ class PartProperties:
 
     def part(self, source: Source, part: Part) -> dict[str, object]:
         """Return an EmailBodyPart without what is below it."""
-        hint = source.message.charset_hint if self.from_header else None
         value = {name: _PROPERTIES[name](source, part) for name in self.plain}
         for name, header in self.from_header:
-            value[name] = header.value(part.headers, hint)
+            value[name] = header.value(part, source.reading)
         return value
 
     def tree(self, source: Source, part: Part) -> dict[str, object]:

@@ -7,16 +7,22 @@ from collections.abc import Mapping
 from actors.jmap.arguments import Arguments
 from actors.jmap.context import Context, pause
 from actors.jmap.email_body import BodyValues, parse_part_properties
-from actors.jmap.email_properties import parse_properties
+from actors.jmap.email_properties import EmailProperties, parse_properties
 from actors.jmap.get import begin, check_count
 from actors.jmap.ids import email_id_of, parse_email_id
 from actors.jmap.limits import OBJECTS_IN_GET_MAX, ROWS_PER_STEP
 from actors.jmap.problems import MethodError
-from storage.mailbox_reader import MailboxReader
+from mail.errors import BlobDamaged
+from storage.mailbox_reader import Blobs, MailboxReader
+from storage.records import EmailRecord, EmailState
 
 
 async def email_get(context: Context, arguments: Arguments) -> Mapping[str, object]:
-    """Return emails by id, or all of them if they are few enough."""
+    """Return emails by id, or all of them if they are few enough.
+
+    An email whose octets are asked for and damaged on disk is `notFound` among others, so that
+    these are shown; alone it is `serverFail`, which says more.
+    """
     get = begin(context, arguments)
     part_properties = parse_part_properties(arguments.optional_properties("bodyProperties"))
     body_values = BodyValues(
@@ -39,10 +45,32 @@ async def email_get(context: Context, arguments: Arguments) -> Mapping[str, obje
         if email is None or now is None:
             get.not_found.append(email_id)
         else:
-            get.add(context, properties.of(email, now, context.access.blobs))
+            if properties.from_body:
+                context.budget.read(email.size_bytes)
+            value = _object(properties, email, now, context.access.blobs)
+            if value is not None:
+                get.add(context, value)
+            elif len(ids) == 1:
+                raise BlobDamaged
+            else:
+                get.not_found.append(email_id)
         if done % step == 0:
             await pause()
     return get.response(context, state)
+
+
+def _object(
+    properties: EmailProperties, email: EmailRecord, now: EmailState, blobs: Blobs
+) -> dict[str, object] | None:
+    """Return an Email object, None when its octets cannot be read."""
+    try:
+        return properties.of(email, now, blobs)
+    except BlobDamaged:
+        return None
+    except KeyError:
+        if blobs.size(email.digest) is None:
+            return None
+        raise
 
 
 def _all(reader: MailboxReader) -> list[str]:

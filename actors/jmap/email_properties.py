@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from actors.jmap.email_body import BodyValues, PartProperties, Source
 from actors.jmap.email_headers import (
     HeaderProperty,
+    Reading,
     address_json,
     headers_json,
     parse_header_property,
@@ -88,6 +89,11 @@ class EmailProperties:
         """Say whether the octets of the message are needed."""
         return bool(self.from_header or self.headers or self.from_body)
 
+    @property
+    def reads_forms(self) -> bool:
+        """Say whether any header field is put into a form."""
+        return bool(self.from_header or self.part_properties.from_header)
+
     def of(self, email: EmailRecord, state: EmailState, blobs: Blobs) -> dict[str, object]:
         """Return an Email object."""
         value = {name: make(email, state) for name, make in self.from_record}
@@ -99,9 +105,10 @@ class EmailProperties:
             message = read_header(blobs, email.digest)
         if self.headers:
             value["headers"] = headers_json(message.root.headers)
+        reading = Reading(message.charset_hint if self.reads_forms else None)
         for name, header in self.from_header:
-            value[name] = header.value(message.root.headers, message.charset_hint)
-        source = Source(message, email.digest)
+            value[name] = header.value(message.root, reading)
+        source = Source(message, email.digest, reading)
         for name in self.from_body:
             value[name] = self._body(name, source)
         return value

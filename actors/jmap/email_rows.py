@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
+from mail.errors import BlobDamaged
 from mail.message import Message, parse
 from storage import keys
 from storage.mailbox_reader import Blobs, Listed, MailboxReader
@@ -116,8 +117,11 @@ class Row:
 
     @property
     def header(self) -> Message | None:
-        """Return its header as a message without a body."""
-        return None if self.email is None else self._rows.header(self.email)
+        """Return its header as a message without a body, None if it cannot be read."""
+        try:
+            return None if self.email is None else self._rows.header(self.email)
+        except BlobDamaged:
+            return None
 
 
 def _list_record(email: EmailRecord, state: EmailState) -> ListRecord:

@@ -37,6 +37,16 @@ def is_by_arrival(sort: tuple[Comparator, ...]) -> bool:
     return sort[0].property == "receivedAt" and len(sort) == 1
 
 
+def is_mutable(sort: tuple[Comparator, ...]) -> bool:
+    """Say whether an email's place may change."""
+    return any(comparator.property in _BY_KEYWORD for comparator in sort)
+
+
+def is_by_thread(sort: tuple[Comparator, ...]) -> bool:
+    """Say whether it may do so for what another email of its thread is."""
+    return any(comparator.property in _BY_KEYWORD[1:] for comparator in sort)
+
+
 async def sort_rows(rows: list[Row], sort: tuple[Comparator, ...]) -> list[Row]:
     """Return rows in order; where all comparators find them equal they stay as they came."""
     order = list(range(len(rows)))

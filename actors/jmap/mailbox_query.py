@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from actors.jmap.arguments import Arguments
@@ -26,23 +27,48 @@ SORT_PROPERTIES = ("sortOrder", "name", "parentId")
 Folders = Mapping[int, FolderRecord]
 
 
+@dataclass(frozen=True, slots=True)
+class FolderQuery:
+    """Which folders are wanted, and in which order."""
+
+    wanted: Operator
+    sort: tuple[Comparator, ...]
+    sort_as_tree: bool
+    filter_as_tree: bool
+
+    @property
+    def as_tree(self) -> bool:
+        """Say whether a folder's place depends on what is above it."""
+        return self.sort_as_tree or self.filter_as_tree
+
+    def results(self, folders: Folders) -> list[int]:
+        """Return the numbers of the folders that match, in order."""
+        kept = _filtered(folders, self.wanted, as_tree=self.filter_as_tree)
+        ordered = _sorted(folders, self.sort, as_tree=self.sort_as_tree)
+        return [number for number in ordered if number in kept]
+
+
+def parse_folder_query(arguments: Arguments) -> FolderQuery:
+    """Take the arguments that say which folders are wanted."""
+    return FolderQuery(
+        parse_filter(arguments.any("filter"), parse_condition),
+        parse_sort(arguments.any("sort"), SORT_PROPERTIES),
+        arguments.flag("sortAsTree"),
+        arguments.flag("filterAsTree"),
+    )
+
+
 async def mailbox_query(context: Context, arguments: Arguments) -> Mapping[str, object]:
     """Return the ids of the folders that match, in order."""
     arguments.account(context)
-    wanted = parse_filter(arguments.any("filter"), parse_condition)
-    sort = parse_sort(arguments.any("sort"), SORT_PROPERTIES)
-    sort_as_tree = arguments.flag("sortAsTree")
-    filter_as_tree = arguments.flag("filterAsTree")
+    query = parse_folder_query(arguments)
     window = parse_window(arguments)
     arguments.close()
     reader = context.access.reader()
     state = str(reader.info.folder_modseq)
-    folders = reader.folders()
-    kept = _filtered(folders, wanted, as_tree=filter_as_tree)
     results = begin_results(window, parse_folder_id)
-    for number in _sorted(folders, sort, as_tree=sort_as_tree):
-        if number in kept:
-            results.add(number)
+    for number in query.results(reader.folders()):
+        results.add(number)
     return query_response(context, results, query_state=state, id_of=folder_id_of)
 
 
@@ -74,10 +100,10 @@ def _filtered(folders: Folders, wanted: Operator, *, as_tree: bool) -> set[int]:
     kept = {number for number, folder in folders.items() if wanted.matches(folder)}
     if not as_tree:
         return kept
-    return {n for n in kept if all(ancestor in kept for ancestor in _path(folders, n))}
+    return {n for n in kept if all(ancestor in kept for ancestor in path_of(folders, n))}
 
 
-def _path(folders: Folders, number: int) -> list[int]:
+def path_of(folders: Folders, number: int) -> list[int]:
     """Return the folder and its ancestors, the topmost first."""
     path: dict[int, None] = {}
     at: int | None = number
@@ -97,7 +123,7 @@ def _sorted(folders: Folders, sort: tuple[Comparator, ...], *, as_tree: bool) ->
     # Compared by their ranks from the top down, an ancestor comes before what is under it,
     # and others are compared by their nearest ancestors that are siblings.
     rank = {number: i for i, number in enumerate(order)}
-    return sorted(order, key=lambda n: [rank[ancestor] for ancestor in _path(folders, n)])
+    return sorted(order, key=lambda n: [rank[ancestor] for ancestor in path_of(folders, n)])
 
 
 def _key(folder: FolderRecord, comparator: Comparator) -> Any:

@@ -15,11 +15,14 @@ from actors.jmap.core_echo import core_echo
 from actors.jmap.email_changes import email_changes
 from actors.jmap.email_get import email_get
 from actors.jmap.email_query import email_query
+from actors.jmap.email_query_changes import email_query_changes
 from actors.jmap.email_set import email_set
 from actors.jmap.limits import CAPABILITY_CORE, CAPABILITY_MAIL
 from actors.jmap.mailbox_changes import mailbox_changes
 from actors.jmap.mailbox_get import mailbox_get
 from actors.jmap.mailbox_query import mailbox_query
+from actors.jmap.mailbox_query_changes import mailbox_query_changes
+from actors.jmap.search_snippet_get import search_snippet_get
 from actors.jmap.thread_changes import thread_changes
 from actors.jmap.thread_get import thread_get
 
@@ -39,10 +42,13 @@ METHODS: Mapping[str, Method] = {
     "Mailbox/get": Method(CAPABILITY_MAIL, mailbox_get),
     "Mailbox/changes": Method(CAPABILITY_MAIL, mailbox_changes),
     "Mailbox/query": Method(CAPABILITY_MAIL, mailbox_query),
+    "Mailbox/queryChanges": Method(CAPABILITY_MAIL, mailbox_query_changes),
     "Thread/get": Method(CAPABILITY_MAIL, thread_get),
     "Thread/changes": Method(CAPABILITY_MAIL, thread_changes),
     "Email/get": Method(CAPABILITY_MAIL, email_get),
     "Email/changes": Method(CAPABILITY_MAIL, email_changes),
     "Email/query": Method(CAPABILITY_MAIL, email_query),
+    "Email/queryChanges": Method(CAPABILITY_MAIL, email_query_changes),
     "Email/set": Method(CAPABILITY_MAIL, email_set),
+    "SearchSnippet/get": Method(CAPABILITY_MAIL, search_snippet_get),
 }

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+PATH_TOKENS_MAX = 32  # Every beginning of a path is looked up; ours have two tokens.
 _TILDE = re.compile(r"~(?![01])")
 
 
@@ -19,6 +20,8 @@ def parse_patch(patch: Mapping[str, Any]) -> dict[tuple[str, ...], Any]:
     for pointer, value in patch.items():
         if _TILDE.search(pointer) is not None:
             raise InvalidPatch(f"{pointer[:100]} is no JSON pointer")
+        if pointer.count("/") >= PATH_TOKENS_MAX:
+            raise InvalidPatch(f"{pointer[:100]} leads too deep")
         path = tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/"))
         values[path] = value
     for path in values:

@@ -36,6 +36,10 @@ class Condition(Protocol[Row_contra]):
     def cost(self) -> int:
         """Return how dear a test is; the cheap ones are made first."""
 
+    @property
+    def mutable(self) -> bool:
+        """Say whether an object that passes now may fail later."""
+
     def matches(self, row: Row_contra, /) -> bool:
         """Say whether a row passes."""
 
@@ -47,6 +51,10 @@ class Operator:
     operator: str
     conditions: tuple[Condition[Any], ...]
     cost: int
+
+    @property
+    def mutable(self) -> bool:
+        return any(condition.mutable for condition in self.conditions)
 
     def matches(self, row: Any, /) -> bool:
         match self.operator:
@@ -74,6 +82,7 @@ class Where:
 
     test: Callable[[Any], bool]
     cost: int = 0
+    mutable: bool = False
 
     def matches(self, row: Any, /) -> bool:
         return self.test(row)
@@ -278,7 +287,7 @@ def query_response(
     response: dict[str, object] = {
         "accountId": account_id_of(context.access.mailbox_id),
         "queryState": query_state,
-        "canCalculateChanges": False,
+        "canCalculateChanges": True,
         "position": start,
         "ids": [id_of(number) for number in page],
     }

@@ -22,7 +22,7 @@ import msgspec
 from actors.commands import JmapAnswer
 from actors.jmap.arguments import Arguments
 from actors.jmap.context import Budget, Context, MailboxAccess
-from actors.jmap.limits import CALLS_IN_REQUEST_MAX, CAPABILITIES
+from actors.jmap.limits import CALLS_IN_REQUEST_MAX, CAPABILITIES, CONTAINERS_IN_REQUEST_MAX
 from actors.jmap.methods import METHODS
 from actors.jmap.problems import MethodError, RequestProblem, method_error
 from actors.jmap.references import Answered, References
@@ -30,6 +30,9 @@ from mail.errors import MailError, NotPrimary, OutcomeUnknown
 
 log = logging.getLogger(__name__)
 
+# The last words of the methods that change something, ours and those still to come.
+WRITING = frozenset(("set", "import", "copy", "upload", "send"))
+SUBMITTING = "EmailSubmission/set"
 _TIME_BYTES = 6  # of a UUIDv7 (RFC 9562 §5.7), kept so that remembered replies sort by age
 
 
@@ -52,10 +55,17 @@ class Request:
 
 
 async def evaluate(
-    access: MailboxAccess, request: bytes, *, request_id: bytes, session_state: str
+    access: MailboxAccess,
+    request: bytes,
+    *,
+    request_id: bytes,
+    session_state: str,
+    read_only: bool = False,
+    may_submit: bool = True,
 ) -> JmapAnswer:
     """Evaluate the JSON of a Request object and return the Response object, or a problem.
 
+    What changes something fails when it is `read_only`, sending does unless one `may_submit`.
     Raises NotPrimary and OutcomeUnknown.
     """
     try:
@@ -68,7 +78,8 @@ async def evaluate(
     references = References(responses)
     for position, call in enumerate(parsed.calls):
         context = Context(access, call_request_id(request_id, position), created_ids, budget)
-        name, body = await _answer(context, parsed.using, call, references)
+        refusal = _not_allowed(call, read_only=read_only, may_submit=may_submit)
+        name, body = await _answer(context, parsed.using, call, references, refusal)
         responses.append(Answered(name, body, call.call_id))
     answer: dict[str, object] = {
         "methodResponses": [response.invocation() for response in responses],
@@ -86,10 +97,16 @@ def call_request_id(request_id: bytes, position: int) -> bytes:
 
 
 async def _answer(
-    context: Context, using: frozenset[str], call: Call, references: References
+    context: Context,
+    using: frozenset[str],
+    call: Call,
+    references: References,
+    refusal: MethodError | None,
 ) -> tuple[str, bytes]:
     """Return the name of one response and its arguments as JSON."""
     try:
+        if refusal is not None:
+            raise refusal
         return call.name, msgspec.json.encode(await _evaluate(context, using, call, references))
     except MethodError as error:
         refusal = error
@@ -105,6 +122,15 @@ async def _answer(
     return "error", msgspec.json.encode(refusal.arguments())
 
 
+def _not_allowed(call: Call, *, read_only: bool, may_submit: bool) -> MethodError | None:
+    """Return why this sign-in may not make a call (RFC 8620 §3.6.2), None if it may."""
+    if read_only and call.name.rpartition("/")[2] in WRITING and call.name in METHODS:
+        return MethodError("accountReadOnly")
+    if not may_submit and call.name == SUBMITTING:
+        return MethodError("forbidden", "this sign-in may not send mail")
+    return None
+
+
 async def _evaluate(
     context: Context, using: frozenset[str], call: Call, references: References
 ) -> Mapping[str, object]:
@@ -116,6 +142,8 @@ async def _evaluate(
 
 def parse_request(octets: bytes) -> Request:
     """Return the Request object in `octets`. Raises RequestProblem (RFC 8620 §3.6.1)."""
+    if _containers(octets) > CONTAINERS_IN_REQUEST_MAX:
+        raise RequestProblem("limit", "Too many arrays and objects.", limit="maxSizeRequest")
     try:
         value = msgspec.json.decode(octets)
     except RecursionError:
@@ -139,6 +167,16 @@ def parse_request(octets: bytes) -> Request:
     if len(calls) > CALLS_IN_REQUEST_MAX:
         raise RequestProblem("limit", "Too many method calls.", limit="maxCallsInRequest")
     return Request(frozenset(using), calls, created_ids)
+
+
+def _containers(octets: bytes) -> int:
+    """Return how many arrays and objects valid JSON has; at most so many if there are few."""
+    count = octets.count(b"[") + octets.count(b"{")
+    if count > CONTAINERS_IN_REQUEST_MAX:  # They may be letters of a text.
+        octets = octets.replace(b"\\\\", b"").replace(b'\\"', b"")
+        bare = b"".join(octets.split(b'"')[::2])
+        count = bare.count(b"[") + bare.count(b"{")
+    return count
 
 
 def _calls(value: object) -> tuple[Call, ...]:

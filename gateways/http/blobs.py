@@ -15,10 +15,12 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from actors.account_commands import Access
 from actors.commands import Account, BlobData
 from gateways.http.context import Context
 from gateways.http.ids import make_account_id, parse_account_id
 from gateways.http.problem import Problem, limit_problem
+from gateways.http.signin import require_mail, require_writable
 from mail.errors import NotFound, Unavailable
 
 DEFAULT_TYPE = "application/octet-stream"
@@ -36,11 +38,15 @@ _UNSAFE_IN_NAME = re.compile(
 )
 
 
-async def upload_response(request: Request, context: Context, account: Account) -> Response:
+async def upload_response(request: Request, context: Context, access: Access) -> Response:
     """Store the body and return its blob id.
 
-    Raises Problem 404 for an account that is not the client's own, 413 above maxSizeUpload.
+    Raises Problem 403 for a sign-in that may only read, 404 for an account that is not the
+    client's own, 413 above maxSizeUpload.
     """
+    require_mail(access)
+    require_writable(access)
+    account = access.account
     require_own_account(request, account)
     bytes_max = context.settings.size_upload_bytes_max
     too_large = limit_problem("maxSizeUpload", f"At most {bytes_max} octets.", status=413)
@@ -61,8 +67,10 @@ async def upload_response(request: Request, context: Context, account: Account) 
     )
 
 
-async def download_response(request: Request, context: Context, account: Account) -> Response:
-    """Return a blob as an attachment. Raises Problem 404, Unavailable."""
+async def download_response(request: Request, context: Context, access: Access) -> Response:
+    """Return a blob as an attachment. Raises Problem 403, 404, Unavailable."""
+    require_mail(access)
+    account = access.account
     require_own_account(request, account)
     blob_id: str = request.path_params["blob_id"]
     if not _BLOB_ID.fullmatch(blob_id):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from actors.ports import Accounts, Mail, Push
+from actors.ports import Mail, Push, SignIns
 from gateways.http.body import AtOnce, BodyBudget
 from gateways.http.clock import Clock
 from gateways.http.delays import FailureDelays
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Context:
     """One gateway's shared things. Soft state only."""
 
-    accounts: Accounts
+    accounts: SignIns
     mail: Mail
     push: Push
     settings: HttpSettings
@@ -36,6 +36,7 @@ class Context:
     requests: AtOnce
     uploads: AtOnce
     event_sources: AtOnce
+    polls: AtOnce
     draining: asyncio.Event = field(default_factory=asyncio.Event)
     websockets: set[WebSocketSession] = field(default_factory=set)
     https_port: int | None = None  # the one we listen on, known once we do

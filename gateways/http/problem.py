@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from mail.errors import MailError, MessageTooLarge, NotFound, Unavailable
+from mail.errors import BlobDamaged, MailError, MessageTooLarge, NotFound, Unavailable
 
 NOT_JSON = "urn:ietf:params:jmap:error:notJSON"
 NOT_REQUEST = "urn:ietf:params:jmap:error:notRequest"
@@ -86,6 +86,8 @@ def problem_of(error: BaseException) -> Problem:
             return limit_problem("maxSizeUpload", error.text, status=413)
         case Unavailable():
             return unavailable_problem(error.text)
+        case BlobDamaged():  # To be salvaged or restored: not in a second.
+            return Problem(503, "serverFail", detail=error.text)
         case MailError() if error.jmap != MailError.jmap:
             return Problem(400, error.jmap, detail=error.text)
         case _:

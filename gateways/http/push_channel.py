@@ -10,7 +10,8 @@ On failure  subscribing is repeated until the mailbox can be reached; the client
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import structlog
 
@@ -51,12 +52,19 @@ async def push_changes(
 ) -> AsyncGenerator[Change, None]:
     """Yield what a client of `account` is to be told, until closed (use `aclosing`)."""
     slot = Slot()
-    unsubscribe = await _subscribe(context, account, slot)
-    try:
+    async with follow(context, account, slot):
         while True:
             change = state.next(await slot.take())
             if change is not None:
                 yield change
+
+
+@asynccontextmanager
+async def follow(context: Context, account: Account, slot: Slot) -> AsyncIterator[None]:
+    """Have the states of an account put into a slot meanwhile; the present ones come first."""
+    unsubscribe = await _subscribe(context, account, slot)
+    try:
+        yield
     finally:
         unsubscribe()
 

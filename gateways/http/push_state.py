@@ -45,8 +45,18 @@ def parse_push_state(text: str) -> dict[str, str] | None:
 class PushState:
     """What one channel has told its client, and therefore what it has to tell next."""
 
-    def __init__(self, data_types: Collection[str] | None, push_state: str | None = None) -> None:
-        """Begin a channel for `data_types` (None: all) with what the client knows already."""
+    def __init__(
+        self,
+        data_types: Collection[str] | None,
+        push_state: str | None = None,
+        *,
+        repeats: bool = True,
+    ) -> None:
+        """Begin a channel for `data_types` (None: all) with what the client knows already.
+
+        One that does not repeat says nothing at a beat.
+        """
+        self._repeats = repeats
         self._wanted = [name for name in DATA_TYPES if data_types is None or name in data_types]
         self._told = parse_push_state(push_state) if push_state is not None else None
         self._first = True
@@ -58,6 +68,6 @@ class PushState:
         first, self._first = self._first, False
         known = told or {}
         changed = {name: states[name] for name in self._wanted if known.get(name) != states[name]}
-        if not changed and not first:  # a beat
+        if not changed and not first and self._repeats:  # a beat
             changed = {name: states[name] for name in self._wanted}
         return Change(changed, push_state_of(states)) if changed else None

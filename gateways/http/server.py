@@ -19,7 +19,7 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
-from actors.ports import Accounts, Mail, Push
+from actors.ports import Mail, Push, SignIns
 from gateways.http.app import build_app
 from gateways.http.body import AtOnce, BodyBudget
 from gateways.http.clock import Clock, SystemClock
@@ -46,7 +46,7 @@ class HttpGateway:
 
     def __init__(
         self,
-        accounts: Accounts,
+        accounts: SignIns,
         mail: Mail,
         push: Push,
         settings: HttpSettings,
@@ -75,6 +75,7 @@ class HttpGateway:
             requests=AtOnce("maxConcurrentRequests", settings.concurrent_requests_max),
             uploads=AtOnce("maxConcurrentUpload", settings.concurrent_uploads_max),
             event_sources=AtOnce("maxEventSources", settings.event_sources_per_account_max),
+            polls=AtOnce("maxPolls", settings.polls_per_account_max),
         )
 
     async def start(self) -> list[Listener]:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from actors.commands import Account
+from actors.account_commands import Access
 from actors.jmap.limits import (
     CALLS_IN_REQUEST_MAX,
     CAPABILITY_CORE,
@@ -44,7 +44,7 @@ def core_capability(settings: HttpSettings) -> dict[str, Any]:
     }
 
 
-def mail_capability(settings: HttpSettings) -> dict[str, Any]:
+def mail_capability(settings: HttpSettings, *, read_only: bool) -> dict[str, Any]:
     """Return what `urn:ietf:params:jmap:mail` means for an account (RFC 8621 §1.3.1)."""
     return {
         "maxMailboxesPerEmail": FOLDERS_PER_EMAIL_MAX,
@@ -52,17 +52,17 @@ def mail_capability(settings: HttpSettings) -> dict[str, Any]:
         "maxSizeMailboxName": FOLDER_NAME_BYTES_MAX,
         "maxSizeAttachmentsPerEmail": settings.attachments_bytes_max,
         "emailQuerySortOptions": list(EMAIL_SORT_PROPERTIES),
-        "mayCreateTopLevelMailbox": True,
+        "mayCreateTopLevelMailbox": not read_only,
     }
 
 
-def session_state(account: Account, settings: HttpSettings) -> str:
+def session_state(access: Access, settings: HttpSettings) -> str:
     """Return a string that changes when the session does (RFC 8620 §2, `state`)."""
-    parts = (_account_parts(account, settings), core_capability(settings))
+    parts = (_account_parts(access, settings), core_capability(settings))
     return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:16]
 
 
-def session_object(account: Account, settings: HttpSettings, base_url: str) -> dict[str, Any]:
+def session_object(access: Access, settings: HttpSettings, base_url: str) -> dict[str, Any]:
     """Return the Session object; `base_url` is `http[s]://host[:port]`."""
     assert base_url.startswith("http")
     websocket_url = "ws" + base_url.removeprefix("http")
@@ -72,7 +72,7 @@ def session_object(account: Account, settings: HttpSettings, base_url: str) -> d
             CAPABILITY_MAIL: {},
             CAPABILITY_WEBSOCKET: {"url": f"{websocket_url}/jmap/ws", "supportsPush": True},
         },
-        **_account_parts(account, settings),
+        **_account_parts(access, settings),
         "apiUrl": f"{base_url}/jmap/api",
         "downloadUrl": (
             f"{base_url}/jmap/download/{{accountId}}/{{blobId}}/{{name}}?accept={{type}}"
@@ -81,21 +81,22 @@ def session_object(account: Account, settings: HttpSettings, base_url: str) -> d
         "eventSourceUrl": (
             f"{base_url}/jmap/eventsource?types={{types}}&closeafter={{closeafter}}&ping={{ping}}"
         ),
-        "state": session_state(account, settings),
+        "state": session_state(access, settings),
     }
 
 
-def _account_parts(account: Account, settings: HttpSettings) -> dict[str, Any]:
+def _account_parts(access: Access, settings: HttpSettings) -> dict[str, Any]:
+    account = access.account
     account_id = make_account_id(account.mailbox)
     return {
         "accounts": {
             account_id: {
                 "name": account.address,
                 "isPersonal": True,
-                "isReadOnly": False,
+                "isReadOnly": access.is_read_only,
                 "accountCapabilities": {
                     CAPABILITY_CORE: {},
-                    CAPABILITY_MAIL: mail_capability(settings),
+                    CAPABILITY_MAIL: mail_capability(settings, read_only=access.is_read_only),
                 },
             }
         },
@@ -104,10 +105,10 @@ def _account_parts(account: Account, settings: HttpSettings) -> dict[str, Any]:
     }
 
 
-def session_response(account: Account, settings: HttpSettings, base_url: str) -> Response:
+def session_response(access: Access, settings: HttpSettings, base_url: str) -> Response:
     """Return the Session object as a response that is never stored (RFC 8620 §2)."""
     return Response(
-        msgspec.json.encode(session_object(account, settings, base_url)),
+        msgspec.json.encode(session_object(access, settings, base_url)),
         media_type="application/json",
         headers={"Cache-Control": "no-cache, no-store, must-revalidate"},
     )

@@ -32,6 +32,7 @@ class HttpSettings:
     connections_max: int = 10_000  # 4 KB each when idle, and a file descriptor
     websockets_per_account_max: int = 32
     event_sources_per_account_max: int = 32
+    polls_per_account_max: int = 32
     bodies_bytes_max: int = 256_000_000  # of all request bodies in memory at once
     drain_timeout_s: int = 20
 

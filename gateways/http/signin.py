@@ -1,19 +1,24 @@
-"""Sign-in of a request or a WebSocket handshake: HTTP Basic, in UTF-8 (RFC 7617 §2.1).
+"""Sign-in of a request or a WebSocket handshake: by HTTP Basic, in UTF-8 (RFC 7617 §2.1), or by
+bearer token (RFC 6750 §2.1).
 
-The router behind `Accounts` caches, so the password is looked at with every request.
-A failure is told late (`delays.py`); an unknown name and a wrong password are told alike.
+The router behind `SignIns` caches, so the credential is looked at with every request. A failure
+of a password is told late (`delays.py`); an unknown name and a wrong password are told alike. A
+token cannot be guessed, and clients come with expired ones: it is refused at once, with
+`invalid_token`, upon which a client refreshes it.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import structlog
 from starlette.requests import HTTPConnection
 
-from actors.commands import Account
+from actors.account_commands import SCOPE_MAIL, SCOPE_MAIL_READ, Access
 from gateways.http.context import Context
 from gateways.http.delays import DELAY_S_MAX, Attempt, attempt_of
 from gateways.http.origin import client_host, may_sign_in
@@ -22,8 +27,15 @@ from mail.errors import SignInRefused
 
 log = structlog.get_logger(__name__)
 
-CHALLENGE = 'Basic realm="heliograph", charset="UTF-8"'
+REALM = 'realm="heliograph"'
+BASIC_CHALLENGE = f'Basic {REALM}, charset="UTF-8"'
+BEARER_CHALLENGE = f"Bearer {REALM}"
 CREDENTIALS_LENGTH_MAX = 2_048
+# Requests with tokens that are being looked at are counted by session: what comes before the
+# secret in a token of ours.
+TOKEN_NAME_LENGTH = 24
+
+AnswerT = TypeVar("AnswerT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +49,15 @@ class Credentials:
         return f"Credentials(name={self.name!r})"
 
 
-def sign_in_required() -> Problem:
-    """Return the 401 that tells how to sign in (RFC 9110 §11.6.1)."""
+def sign_in_required(*, token_error: bool = False) -> Problem:
+    """Return the 401 that tells how to sign in (RFC 9110 §11.6.1, RFC 6750 §3)."""
+    error = ', error="invalid_token"' if token_error else ""
+    detail = "The token is not valid." if token_error else "Sign in with your address and password."
     return Problem(
         401,
         "unauthorized",
-        detail="Sign in with your address and password.",
-        headers={"WWW-Authenticate": CHALLENGE},
+        detail=detail,
+        headers={"WWW-Authenticate": f"{BASIC_CHALLENGE}, {BEARER_CHALLENGE}{error}"},
     )
 
 
@@ -63,35 +77,115 @@ def parse_basic(header: str) -> Credentials | None:
     return Credentials(name, password)
 
 
-async def sign_in(connection: HTTPConnection, context: Context) -> Account:
-    """Return the account whose credentials the request carries.
+def parse_bearer(header: str) -> str | None:
+    """Return the token of an Authorization header (RFC 6750 §2.1), None when it has none."""
+    scheme, _, token = header.strip().partition(" ")
+    token = token.strip()
+    if scheme.lower() != "bearer" or not token or len(token) > CREDENTIALS_LENGTH_MAX:
+        return None
+    return token
 
-    Raises Problem 401, after a while when the credentials are wrong; 429 when too many
-    attempts are going on; Unavailable when the directory cannot be asked.
+
+async def sign_in(connection: HTTPConnection, context: Context) -> Access:
+    """Return what the credentials of a request open.
+
+    Raises Problem 401, after a while when a password is wrong; 429 when too many attempts are
+    going on; Unavailable when the directory cannot be asked.
     """
     assert may_sign_in(connection), "the frame redirects before any handler runs"
     headers = connection.headers.getlist("authorization")
-    credentials = parse_basic(headers[0]) if len(headers) == 1 else None
+    header = headers[0] if len(headers) == 1 else ""
+    token = parse_bearer(header)
+    if token is not None:
+        return await _bear(connection, context, token)
+    credentials = parse_basic(header)
     if credentials is None:
         raise sign_in_required()
-    attempt = attempt_of(client_host(connection), credentials.name)
-    if not context.delays.begin(attempt, context.clock.now_s()):
-        retry_after = {"Retry-After": str(int(DELAY_S_MAX))}
-        raise Problem(429, "tooManyRequests", detail="Try again later.", headers=retry_after)
+
+    async def check() -> Access:
+        return await context.accounts.sign_in(credentials.name, credentials.password)
+
+    access = await attempted(connection, context, credentials.name, check)
+    if access is None:
+        raise sign_in_required()
+    return access
+
+
+async def _bear(connection: HTTPConnection, context: Context, token: str) -> Access:
+    attempt = attempt_of(client_host(connection), "token " + token[:TOKEN_NAME_LENGTH])
+    begin(context, attempt)
     try:
-        return await _check(credentials, attempt, context)
+        return await context.accounts.bear(token)
+    except SignInRefused:
+        context.metrics.sign_in_failures.inc()
+        raise sign_in_required(token_error=True) from None
     finally:
         context.delays.end(attempt)
 
 
-async def _check(credentials: Credentials, attempt: Attempt, context: Context) -> Account:
+async def attempted(
+    connection: HTTPConnection,
+    context: Context,
+    name: str,
+    check: Callable[[], Awaitable[AnswerT]],
+) -> AnswerT | None:
+    """Return what a check of a password gives, or None, late, when it is refused.
+
+    Raises Problem 429 when too many attempts are going on, and what `check` raises.
+    """
+    attempt = attempt_of(client_host(connection), name)
+    begin(context, attempt)
     try:
-        account = await context.accounts.sign_in(credentials.name, credentials.password)
-    except SignInRefused:
-        context.metrics.sign_in_failures.inc()
-        delay_s = context.delays.failed(attempt, context.clock.now_s())
-        log.info("sign-in refused", network=attempt.network, delay_s=round(delay_s, 1))
-        await context.clock.sleep(delay_s)
-        raise sign_in_required() from None
-    context.delays.succeeded(attempt, context.clock.now_s())
-    return account
+        try:
+            answer = await check()
+        except SignInRefused:
+            await delay_failure(context, attempt)
+            return None
+        context.delays.succeeded(attempt, context.clock.now_s())
+        return answer
+    finally:
+        context.delays.end(attempt)
+
+
+def begin(context: Context, attempt: Attempt) -> None:
+    """Count an attempt as going on; `context.delays.end` ends it. Raises Problem 429."""
+    if not context.delays.begin(attempt, context.clock.now_s()):
+        retry_after = {"Retry-After": str(int(DELAY_S_MAX))}
+        raise Problem(429, "tooManyRequests", detail="Try again later.", headers=retry_after)
+
+
+async def delay_failure(context: Context, attempt: Attempt) -> None:
+    """Count a failure, and wait as long as it has earned."""
+    context.metrics.sign_in_failures.inc()
+    delay_s = context.delays.failed(attempt, context.clock.now_s())
+    log.info("sign-in refused", network=attempt.network, delay_s=round(delay_s, 1))
+    await context.clock.sleep(delay_s)
+
+
+def require_mail(access: Access) -> None:
+    """Refuse a sign-in that may not even read mail. Raises Problem 403."""
+    if not access.may_read_mail:
+        raise insufficient_scope(SCOPE_MAIL_READ)
+
+
+def require_writable(access: Access) -> None:
+    """Refuse a sign-in that may only read mail. Raises Problem 403."""
+    if access.is_read_only:
+        raise insufficient_scope(SCOPE_MAIL)
+
+
+def require_full(access: Access) -> None:
+    """Refuse app passwords, and tokens of less than the whole account. Raises Problem 403."""
+    if not access.is_full:
+        raise Problem(403, "forbidden", detail="Sign in with your own password for this.")
+
+
+def insufficient_scope(scope: str) -> Problem:
+    """Return the 403 for a scope that this sign-in lacks (RFC 6750 §3.1)."""
+    challenge = f'{BEARER_CHALLENGE}, error="insufficient_scope", scope="{scope}"'
+    return Problem(
+        403,
+        "forbidden",
+        detail=f"This sign-in does not have the scope {scope}.",
+        headers={"WWW-Authenticate": challenge},
+    )

@@ -5,6 +5,9 @@ each other (RFC 8887 §4.3.3); one pusher sends StateChanges. What waits is boun
 requests of a connection by `maxConcurrentRequests`, its pushes by a slot for one state, in
 which a newer state replaces an older one that a slow reader has not yet taken.
 
+The connection ends with the sign-in of its handshake: with its token, or when the password is
+changed; until that is known, every request looks at the sign-in again.
+
 State       soft. A lost connection loses nothing: the client's pushState tells it what it missed.
 On failure  a request that fails gets a RequestError; the connection goes on.
 """
@@ -17,21 +20,23 @@ from contextlib import aclosing
 import structlog
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from actors.commands import Account
+from actors.account_commands import Access
 from gateways.http import websocket_protocol as protocol
+from gateways.http.api import evaluate
 from gateways.http.context import Context
 from gateways.http.ids import make_account_id
 from gateways.http.origin import require_own_origin
 from gateways.http.problem import Problem, limit_problem, problem_of, unavailable_problem
 from gateways.http.push_channel import push_changes
 from gateways.http.push_state import Change, PushState
-from gateways.http.session import session_state
-from gateways.http.signin import sign_in
+from gateways.http.signin import require_mail, sign_in
+from mail.errors import SignInRefused
 
 log = structlog.get_logger(__name__)
 
 GOING_AWAY = 1001  # RFC 6455 §7.4.1
 UNSUPPORTED_DATA = 1003
+POLICY_VIOLATION = 1008  # the sign-in has ended
 
 
 async def serve_websocket(websocket: WebSocket, context: Context) -> None:
@@ -39,9 +44,9 @@ async def serve_websocket(websocket: WebSocket, context: Context) -> None:
 
     Raises Problem before the handshake is answered: the client then gets an HTTP error.
     """
-    account = await admit(websocket, context)
+    access = await admit(websocket, context)
     await websocket.accept(subprotocol=protocol.SUBPROTOCOL)
-    session = WebSocketSession(websocket, context, account)
+    session = WebSocketSession(websocket, context, access)
     context.websockets.add(session)
     context.metrics.websockets_open.inc()
     try:
@@ -52,54 +57,72 @@ async def serve_websocket(websocket: WebSocket, context: Context) -> None:
         context.metrics.websockets_open.dec()
 
 
-async def admit(websocket: WebSocket, context: Context) -> Account:
+async def admit(websocket: WebSocket, context: Context) -> Access:
     """Return who may open this WebSocket (RFC 8887 §4.1, §4.2). Raises Problem."""
     if context.draining.is_set():
         raise unavailable_problem("This gateway is going away.")
     require_own_origin(websocket, context.settings)
     if protocol.SUBPROTOCOL not in websocket.scope["subprotocols"]:
         raise Problem(400, "notRequest", detail="Ask for the WebSocket subprotocol jmap.")
-    account = await sign_in(websocket, context)
-    open_now = sum(session.account.mailbox == account.mailbox for session in context.websockets)
+    access = await sign_in(websocket, context)
+    require_mail(access)
+    mailbox = access.account.mailbox
+    open_now = sum(session.account.mailbox == mailbox for session in context.websockets)
     if open_now >= context.settings.websockets_per_account_max:
         raise Problem(429, "tooManyRequests", detail="Too many WebSockets are open.")
     if context.draining.is_set():  # signing in may have taken a while
         raise unavailable_problem("This gateway is going away.")
-    return account
+    return access
 
 
 class WebSocketSession:
     """One open WebSocket."""
 
-    def __init__(self, websocket: WebSocket, context: Context, account: Account) -> None:
-        self.account = account
+    def __init__(self, websocket: WebSocket, context: Context, access: Access) -> None:
+        self.account = access.account
+        self._access = access
         self.closed = asyncio.Event()
         self._websocket = websocket
         self._context = context
-        self._account_id = make_account_id(account.mailbox)
-        self._session_state = session_state(account, context.settings)
+        self._account_id = make_account_id(access.account.mailbox)
         self._requests: set[asyncio.Task[None]] = set()
         self._pusher: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[int | None] | None = None
         self._draining = False
+        self._signed_out = False
         self._finish_s = 0.0
 
     async def run(self) -> None:
         """Serve until the client goes, breaks the protocol, or `drain` is called."""
         self._reader = asyncio.create_task(self._read())
+        ending = asyncio.create_task(self._end_with_sign_in())
         close_code: int | None = None
         try:
             close_code = await self._reader
         except asyncio.CancelledError:
-            if not self._draining:
+            if self._signed_out:
+                close_code = POLICY_VIOLATION
+            elif self._draining:
+                close_code = GOING_AWAY
+                await self._finish_requests()
+            else:
                 raise
-            close_code = GOING_AWAY
-            await self._finish_requests()
         finally:
+            ending.cancel()
             self._reader.cancel()
             await self._cancel_tasks()
         if close_code is not None:
             await self._close(close_code)
+
+    async def _end_with_sign_in(self) -> None:
+        await self._context.accounts.until_ended(self._access)
+        self._sign_out()
+
+    def _sign_out(self) -> None:
+        """End the connection at once; what runs is not answered any more."""
+        self._signed_out = True
+        if self._reader is not None:
+            self._reader.cancel()
 
     def drain(self, *, finish_s: float) -> None:
         """Take no more messages, let what runs finish within `finish_s`, close with 1001."""
@@ -144,9 +167,11 @@ class WebSocketSession:
     async def _answer(self, request: protocol.Request) -> None:
         """Evaluate one request and send its answer."""
         try:
-            answer = await self._context.mail.jmap(
-                self.account, request.body, session_state=self._session_state
-            )
+            access = await self._context.accounts.confirm(self._access)
+            answer = await evaluate(self._context, access, request.body)
+        except SignInRefused:
+            self._sign_out()
+            return
         except Exception as error:  # an error that we do not know is temporary
             log.warning("request failed", error=type(error).__name__)
             await self._refuse(request.request_id, problem_of(error))

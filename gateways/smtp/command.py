@@ -14,7 +14,7 @@ from mail.errors import Invalid, InvalidAddress, MessageTooLarge
 # A path ends at the first ">" outside of a quoted local part.
 PATH = re.compile(r'<((?:[^"<>\\]|"(?:[^"\\]|\\.)*")*)>')
 SIZE = re.compile(r"[0-9]{1,20}", re.ASCII)  # RFC 1870 §4
-BODY_TYPES = ("7BIT", "8BITMIME")  # RFC 6152 §2; BINARYMIME is not offered
+BODY_TYPES = ("7BIT", "8BITMIME", "BINARYMIME")  # RFC 6152 §2, RFC 3030 §3
 
 
 class UnknownParameter(Invalid):
@@ -41,19 +41,21 @@ class MailCommand(NamedTuple):
     reverse_path: str  # as the peer gave it, "" for the null one
     size_bytes: int = 0  # as declared (RFC 1870 §3), 0 when it was not
     smtputf8: bool = False
+    binary: bool = False  # comes by BDAT only (RFC 3030 §3)
 
 
 def read_mail(argument: str, *, extended: bool, size_bytes_max: int) -> MailCommand:
     """Read what follows `MAIL`. Raises Invalid and its kind, MessageTooLarge."""
     path, words = _split(argument, "FROM:", "MAIL FROM:<address>")
-    smtputf8, size_bytes = False, 0
+    smtputf8, size_bytes, binary = False, 0, False
     if words:
         parameters = _parameters(words, extended=extended)
         smtputf8 = _take_flag(parameters, "SMTPUTF8")
         size_bytes = _take_size(parameters)
         body = parameters.pop("BODY", "7BIT")
         if body is None or body.upper() not in BODY_TYPES:
-            raise Invalid("BODY can be 7BIT or 8BITMIME")
+            raise Invalid("BODY can be 7BIT, 8BITMIME or BINARYMIME")
+        binary = body.upper() == "BINARYMIME"
         _refuse_others(parameters)
     if not smtputf8 and not path.isascii():
         raise SmtpUtf8Needed
@@ -64,7 +66,7 @@ def read_mail(argument: str, *, extended: bool, size_bytes_max: int) -> MailComm
             parse_path(f"<{path}>")
         except InvalidAddress as error:
             raise InvalidSender(error.text) from None
-    return MailCommand(_without_route(path), size_bytes, smtputf8)
+    return MailCommand(_without_route(path), size_bytes, smtputf8, binary)
 
 
 def read_rcpt(argument: str, *, extended: bool, smtputf8: bool) -> tuple[Address, str]:

@@ -1,11 +1,12 @@
 """Connection: one SMTP connection as lines, chunks and replies; it knows nothing of mail.
 
-A subclass of aiosmtpd's SMTP: sessions, the task for each connection and the `smtp_VERB` methods
-are its; the buffers are ours. aiosmtpd reads through a StreamReader line by line and builds
+A subclass of aiosmtpd's SMTP: the `smtp_VERB` methods and how they are called are its; buffers,
+timer and task are ours. aiosmtpd reads through a StreamReader line by line and builds
 tables of methods with `inspect` for every connection, which is more work than all the rest of a
 short session.
 
-Timeouts    one timer a connection that looks at a deadline, not one timer a command.
+Timeouts    one timer a connection that looks at a deadline, not one timer a command. Octets that
+            trickle in move no deadline but that of a message, and that one by `data_rate_min`.
 Bounds      input beyond INPUT_BYTES_MAX stops the reading; a peer that does not read our
             replies is waited for until the idle timeout, then cut off.
 Replies     collected and sent before the connection waits for anything (RFC 2920 §3.2).
@@ -17,10 +18,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from typing import ClassVar
+import sys
+from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
+from gateways.smtp.proxy_protocol import NotAProxyHeader, read_proxy_header
 from gateways.smtp.settings import SmtpSettings
 from gateways.smtp.trace import Tls
 
@@ -51,9 +54,6 @@ class LineTooLong(Exception):
 class Connection(SMTP):
     """Moves bytes between a socket and `converse`, which a subclass provides."""
 
-    # aiosmtpd keeps these as instance attributes; its own __init__ is not run (see above).
-    _handle_hooks: ClassVar[dict[str, object]] = {}  # type: ignore[assignment,misc]
-
     def __init__(
         self,
         settings: SmtpSettings,
@@ -65,13 +65,9 @@ class Connection(SMTP):
         self.settings = settings
         self.hostname = settings.hostname
         self.tls_context = tls_context
-        self.session = None
-        self.envelope = None
         self.transport: asyncio.Transport | None = None
         self.tls: Tls | None = None
         self.peer_ip = ""
-        self._original_transport = None
-        self._tls_protocol = None
         self._handler_coroutine: asyncio.Task[None] | None = None
         self._timeout_handle: asyncio.TimerHandle | None = None
         self._input = b""
@@ -83,6 +79,8 @@ class Connection(SMTP):
         self._ended = False  # the peer sends no more
         self._lost = False
         self._deadline = 0.0  # of the wait for input or for room in the output
+        self._data_left_s = 0.0  # that a message on its way may still be waited for
+        self._session_deadline = 0.0  # for a message to be taken
         self._last_words: str | None = None
 
     async def converse(self) -> None:
@@ -95,10 +93,12 @@ class Connection(SMTP):
     # From the transport -------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Start the conversation (aiosmtpd makes session and task)."""
+        """Start the conversation."""
         peer = transport.get_extra_info("peername")
         self.peer_ip = str(peer[0]) if isinstance(peer, tuple) else ""
-        super().connection_made(transport)
+        self.transport = cast("asyncio.Transport", transport)
+        self._start_timer()
+        self._handler_coroutine = self.loop.create_task(self._handle_client())
 
     def data_received(self, data: bytes) -> None:
         """Keep what came, wake the conversation, and stop reading when there is too much."""
@@ -147,8 +147,11 @@ class Connection(SMTP):
     async def read_line(self) -> bytes:
         """Return the next line without its LF. Raises LineTooLong, EndOfInput, SessionEnds."""
         self._deadline = self.loop.time() + self.settings.idle_timeout_s
-        too_long = False
+        begun = too_long = False
         while (end := self._input.find(b"\n", self._position)) < 0:
+            if not begun and self._position < len(self._input):
+                begun = True
+                self._hasten()
             if len(self._input) - self._position >= LINE_BYTES_MAX:
                 too_long = True
                 self._position = len(self._input)
@@ -159,20 +162,54 @@ class Connection(SMTP):
             raise LineTooLong
         return line
 
-    def start_data(self) -> None:
-        """Set the deadline of a DATA phase; every chunk then buys time at `data_rate_min`."""
-        self._deadline = self.loop.time() + self.settings.data_timeout_s
+    def _hasten(self) -> None:
+        """Give what has begun `line_timeout_s` to come to its end."""
+        self._deadline = min(self._deadline, self.loop.time() + self.settings.line_timeout_s)
 
-    async def read_chunk(self) -> bytes:
-        """Return all input there is, at least one octet. Raises EndOfInput, SessionEnds."""
+    async def read_proxy_header(self) -> str:
+        """Return the address that a PROXY header names, "" for the connection's own.
+
+        Raises EndOfInput when what comes is no such header, SessionEnds.
+        """
+        self._deadline = self.loop.time() + self.settings.idle_timeout_s
+        self._hasten()
+        try:
+            while (header := read_proxy_header(self._input)) is None:
+                await self._more_input()
+        except NotAProxyHeader as error:
+            log.warning("%s is a proxy and sent no PROXY header", self.peer_ip)
+            raise EndOfInput from error
+        self._position = header.size_bytes
+        return header.source
+
+    def start_data(self) -> None:
+        """Give a message its time; every chunk then buys more at `data_rate_min`.
+
+        Only what is waited for its octets counts, not what is between two BDAT commands.
+        """
+        self._data_left_s = self.settings.data_timeout_s
+
+    async def read_chunk(self, octets_max: int = sys.maxsize) -> bytes:
+        """Return what input there is, at least one octet. Raises EndOfInput, SessionEnds."""
+        deadline = self._deadline = self.loop.time() + self._data_left_s
         while self._position == len(self._input):
             await self._more_input()
-        chunk = self._input[self._position :] if self._position else self._input
-        self._input, self._position = b"", 0
+        available = len(self._input) - self._position
+        if available <= octets_max:
+            chunk = self._input[self._position :] if self._position else self._input
+            self._input, self._position = b"", 0
+        else:
+            end = self._position + octets_max
+            chunk = self._input[self._position : end]
+            self._position = end
         settings = self.settings
-        bought = self._deadline + len(chunk) / settings.data_rate_min
-        self._deadline = min(bought, self.loop.time() + settings.data_timeout_s)
+        left_s = deadline - self.loop.time() + len(chunk) / settings.data_rate_min
+        self._data_left_s = min(left_s, settings.data_timeout_s)
         return chunk
+
+    def came_through(self) -> None:
+        """Take note that a message was taken: the session has been of use."""
+        self._session_deadline = self.loop.time() + self.settings.session_timeout_s
 
     def put_back(self, rest: bytes) -> None:
         """Return octets of the last chunk; the next read begins with them."""
@@ -280,27 +317,32 @@ class Connection(SMTP):
         if self._handler_coroutine is not None:
             self._handler_coroutine.cancel()
 
-    def _set_rset_state(self) -> None:
-        """Forget the transaction; aiosmtpd calls it when a connection is made."""
-
-    def _reset_timeout(self, duration: float | None = None) -> None:
-        """Start the timer; aiosmtpd calls it when a connection is made."""
+    def _start_timer(self) -> None:
         settings = self.settings
-        self._timer_s = duration or min(settings.idle_timeout_s, settings.data_timeout_s)
-        self._deadline = self.loop.time() + self._timer_s
+        now = self.loop.time()
+        self._timer_s = min(
+            settings.idle_timeout_s,
+            settings.data_timeout_s,
+            settings.line_timeout_s,
+            settings.session_timeout_s,
+        )
+        self._deadline = now + self._timer_s
+        self._session_deadline = now + settings.session_timeout_s
         self._timeout_handle = self.loop.call_at(self._deadline, self._timeout_cb)
 
     def _timeout_cb(self) -> None:
         """Look whether the peer has let its deadline pass; while we work, it cannot."""
         now = self.loop.time()
         blocked = self._room is not None
-        if (self.waits_for_input or blocked) and now >= self._deadline:
-            if blocked and self.transport is not None:
-                self.transport.abort()
-            self.end(f"421 4.4.2 {self.hostname} Idle for too long, closing")
-            return
         # Deadlines set from now on are at least one period away, so no look comes too late.
         wait_s = self._timer_s
         if self.waits_for_input or blocked:
-            wait_s = min(wait_s, self._deadline - now)
+            left_s = min(self._deadline, self._session_deadline) - now
+            if left_s <= 0:
+                if blocked and self.transport is not None:
+                    self.transport.abort()
+                why = "Idle" if self._deadline <= now else "No message"
+                self.end(f"421 4.4.2 {self.hostname} {why} for too long, closing")
+                return
+            wait_s = min(wait_s, left_s)
         self._timeout_handle = self.loop.call_at(now + max(wait_s, 0.01), self._timeout_cb)

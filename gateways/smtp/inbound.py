@@ -4,9 +4,10 @@ On success  `250 2.0.0 Ok: queued as …` to the end of data: every recipient's 
             majority of its replicas and is ours (RFC 5321 §4.2.5).
 On failure  MailErrors carry their reply; anything else is our fault and therefore 451, never 5yz.
             A transaction that ended in 451 may have arrived in part: the peer repeats it.
-Bounds      errors, idle commands and refused recipients a session, each then 421; the octets of
+Bounds      errors, idle commands and refused recipients a session, each then 421; what one
+            address and one network do, then 421 or 450, unless they are trusted; the octets of
             all messages in flight a gateway, then 451 4.3.2.
-Not here    relaying and authentication (that is submission), CHUNKING, DSN.
+Not here    relaying and authentication, trusted or not (that is submission); DSN.
 """
 
 from __future__ import annotations
@@ -15,47 +16,38 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import ClassVar
 
-from actors.commands import Account, MailboxId
-from actors.ports import Destination, Letter
+from actors.commands import Account
 from gateways.smtp import replies
-from gateways.smtp.command import MailCommand, read_mail, read_rcpt
+from gateways.smtp.chunking import Chunks, UnreadableChunk, read_bdat
+from gateways.smtp.command import read_mail, read_rcpt
 from gateways.smtp.connection import Connection, EndOfInput, LineTooLong, SessionEnds
 from gateways.smtp.data_scanner import DataScanner
-from gateways.smtp.reception import Hold, Reception
-from gateways.smtp.trace import Hop, received_field, trace_block
+from gateways.smtp.origins import Origin
+from gateways.smtp.peer_limits import Doing
+from gateways.smtp.reception import BytesInFlight, Hold, Reception
+from gateways.smtp.trace import Hop
+from gateways.smtp.transaction import Transaction, store
 from mail.errors import (
     Invalid,
+    MailboxFull,
     MailError,
     MessageTooLarge,
     NoSuchMailbox,
     Overloaded,
     RelayDenied,
-    TooManyHops,
     Unavailable,
+    smtp_reply,
 )
-from mail.message import parse
-from mail.summary import SearchText, Summary
 
 CONTROL = re.compile(rb"[\x00-\x1f\x7f]")  # No command has one, a bare CR or LF least of all.
 FLOOD_FACTOR = 4  # How many times the size limit is read for the sake of a polite 552.
-OF_THE_ENVELOPE = frozenset((b"MAIL", b"RCPT", b"DATA"))
+OF_THE_ENVELOPE = frozenset((b"MAIL", b"RCPT", b"DATA", b"BDAT"))
+OF_UNKNOWN_LENGTH = (replies.SyntaxRefused, UnreadableChunk)  # What follows is no command.
 OF_NO_USE = frozenset((b"EHLO", b"HELO", b"NOOP", b"RSET", b"VRFY", b"EXPN", b"HELP"))
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Transaction:
-    """From MAIL to the reply to the end of data."""
-
-    mail: MailCommand
-    accounts: dict[MailboxId, tuple[Account, str]] = field(default_factory=dict)  # and the path
-    recipients: int = 0  # answered with 250; two of one mailbox count as two
-    refused: int = 0
-    deferred: int = 0
 
 
 class InboundSession(Connection):
@@ -69,7 +61,10 @@ class InboundSession(Connection):
         self._helo = ""  # "" until the peer has said who it is
         self._extended = False
         self._transaction: Transaction | None = None
-        self._receiving = False  # between 354 and the end of data, when input is not commands
+        self._chunks: Chunks | None = None  # since the first BDAT, also of one that has failed
+        self._chunks_hold: Hold | None = None
+        self._receiving = False  # while input is a message and not commands
+        self._limited: Origin | None = None  # who is counted; None for who is trusted
         self._errors = 0
         self._idle_commands = 0
         self._refused_recipients = 0
@@ -94,6 +89,12 @@ class InboundSession(Connection):
         if len(reception.sessions) > self.settings.connections_max:
             reception.counters.connections_refused += 1
             raise SessionEnds(f"421 4.3.2 {self.hostname} Too many connections, try again later")
+        origin = reception.origins.of(self.peer_ip)
+        if origin.proxy:
+            self.peer_ip = await self.read_proxy_header() or self.peer_ip
+            origin = reception.origins.of(self.peer_ip)
+        if not origin.trusted:
+            self._admit(origin)
         self.reply(b"220 %s ESMTP Heliograph\r\n" % self.hostname.encode())
         while True:
             if reception.draining and self._transaction is None:
@@ -113,8 +114,21 @@ class InboundSession(Connection):
             except Exception as error:
                 self._break_off(verb, await self.handle_exception(error))
 
+    def _admit(self, origin: Origin) -> None:
+        """Count the connection for whom it comes from. Raises SessionEnds."""
+        reception = self._reception
+        why = reception.peer_limits.connect(origin, self.loop.time())
+        if why:
+            reception.counters.connections_refused += 1
+            reception.counters.limited += 1
+            raise SessionEnds(f"421 4.7.0 {self.hostname} {why}, try again later")
+        self._limited = origin
+
     def closed(self) -> None:
         """Leave the gateway."""
+        self._forget()
+        if self._limited is not None:
+            self._reception.peer_limits.disconnect(self._limited)
         sessions = self._reception.sessions
         sessions.discard(self)
         if not sessions:
@@ -138,18 +152,42 @@ class InboundSession(Connection):
         if method is None:
             raise replies.SyntaxRefused("Unknown command")
         if verb in OF_NO_USE:
-            self._idle_commands += 1
-            if self._idle_commands > self.settings.idle_commands_max:
-                raise SessionEnds(f"421 4.7.0 {self.hostname} Too many commands without mail")
+            self._count_idle()
         return method
 
+    def _count_idle(self) -> None:
+        self._idle_commands += 1
+        if self._idle_commands > self.settings.idle_commands_max:
+            raise SessionEnds(f"421 4.7.0 {self.hostname} Too many commands without mail")
+
     def _refuse(self, verb: bytes, error: MailError) -> None:
+        if verb.startswith(b"BDAT") and isinstance(error, OF_UNKNOWN_LENGTH):
+            raise SessionEnds(smtp_reply(error))
         self.reply(replies.error_reply(error))
         self._count(verb, permanent=error.smtp.startswith("5"))
         if isinstance(error, Invalid):
             self._errors += 1
             if self._errors >= self.settings.errors_max:
                 raise SessionEnds(f"421 4.7.0 {self.hostname} Too many errors")
+            self._failed()
+
+    def _failed(self) -> None:
+        """Hold an error against whom it comes from."""
+        origin = self._limited
+        if origin is None:
+            return
+        if whose := self._reception.peer_limits.fail(origin, self.loop.time()):
+            self._reception.counters.limited += 1
+            raise SessionEnds(f"421 4.7.0 {self.hostname} Too many errors from your {whose}")
+
+    def _spend(self, doing: Doing, what: str) -> None:
+        """Count what the peer does for whom it comes from. Raises TooMuchMail."""
+        origin = self._limited
+        if origin is None:
+            return
+        if whose := self._reception.peer_limits.take(origin, doing, self.loop.time()):
+            self._reception.counters.limited += 1
+            raise replies.TooMuchMail(f"Too many {what} from your {whose}, try again later")
 
     def _break_off(self, verb: bytes, reply: str) -> None:
         """Answer an error of ours. In the midst of DATA nothing but the end can follow."""
@@ -186,7 +224,7 @@ class InboundSession(Connection):
             raise Invalid("Syntax: EHLO hostname")
         self._helo = hostname
         self._extended = extended
-        self._transaction = None
+        self._forget()
 
     async def smtp_STARTTLS(self, arg: str) -> None:
         """Go over to TLS; the session begins anew after it (RFC 3207 §4.2)."""
@@ -196,7 +234,8 @@ class InboundSession(Connection):
             raise replies.OutOfSequence("TLS is in use already")
         if self.tls_context is None:
             raise replies.NotImplementedHere
-        self._helo, self._extended, self._transaction = "", False, None
+        self._helo, self._extended = "", False
+        self._forget()
         self.reply(replies.START_TLS)
         await self.start_tls()
 
@@ -209,7 +248,7 @@ class InboundSession(Connection):
         """Forget the transaction."""
         if arg:
             raise Invalid("RSET takes no argument")
-        self._transaction = None
+        self._forget()
         self.reply(replies.OK)
 
     async def smtp_QUIT(self, arg: str) -> None:
@@ -245,6 +284,8 @@ class InboundSession(Connection):
         mail = read_mail(arg or "", extended=self._extended, size_bytes_max=settings.size_bytes_max)
         if not self._reception.in_flight.has_room(mail.size_bytes):
             raise Overloaded
+        self._spend(Doing.MESSAGE, "messages")
+        self._forget()
         self._transaction = Transaction(mail)
         self.reply(replies.SENDER_OK)
 
@@ -253,18 +294,25 @@ class InboundSession(Connection):
         transaction = self._transaction
         if transaction is None:
             raise replies.OutOfSequence("MAIL comes first")
+        if self._chunks is not None:
+            raise replies.OutOfSequence("The message has begun")
         address, path = read_rcpt(
             arg or "", extended=self._extended, smtputf8=transaction.mail.smtputf8
         )
         try:
             if transaction.recipients >= self.settings.recipients_max:
                 raise replies.TooManyRecipients
+            self._spend(Doing.RECIPIENT, "recipients")
             account = await self._reception.accounts.resolve(address)
+            if account.quota_bytes:
+                await self._expect_room(account, transaction.mail.size_bytes)
         except (NoSuchMailbox, RelayDenied, replies.TooManyRecipients) as error:
             transaction.refused += 1
             self._refused_recipients += 1
             if self._refused_recipients > self.settings.refused_recipients_max:
                 raise SessionEnds(f"421 4.7.0 {self.hostname} Too many recipients") from error
+            if not isinstance(error, Unavailable):
+                self._failed()
             raise
         except Exception:
             transaction.deferred += 1
@@ -273,28 +321,115 @@ class InboundSession(Connection):
         transaction.accounts.setdefault(account.mailbox, (account, path))
         self.reply(replies.RECIPIENT_OK)
 
+    async def _expect_room(self, account: Account, size_bytes: int) -> None:
+        """Ask the mailbox. One that does not answer is asked again by the message itself."""
+        try:
+            await self._reception.mail.expect_room(account, size_bytes)
+        except MailboxFull:
+            raise
+        except Unavailable:
+            return
+
     async def smtp_DATA(self, arg: str | None) -> None:
         """Take the message, and answer 250 once it is stored for every recipient."""
-        transaction = self._transaction
-        if transaction is None:
-            raise replies.OutOfSequence("MAIL comes first")
+        if self._chunks is not None:  # RFC 3030 §2
+            raise replies.OutOfSequence("BDAT has begun")
+        transaction = self._begun()
         if arg:
             raise Invalid("DATA takes no argument")
-        if not transaction.recipients:
-            if transaction.deferred:
-                raise Unavailable
-            raise replies.NoValidRecipients if transaction.refused else replies.OutOfSequence
-        in_flight = self._reception.in_flight
-        if not in_flight.has_room(max(1, transaction.mail.size_bytes)):
-            raise Overloaded
+        transaction.demand_recipients()
+        if transaction.mail.binary:  # RFC 3030 §3
+            raise replies.OutOfSequence("BINARYMIME comes by BDAT")
+        in_flight = self._demand_room(transaction)
         self.reply(replies.START_DATA)
         await self.flush()
         try:
             with Hold(in_flight) as hold:
                 await self._take(transaction, await self._receive(hold))
         finally:
-            self._transaction = None
+            self._forget()
         await self.flush()
+
+    async def smtp_BDAT(self, arg: str) -> None:
+        """Take one chunk of the message; with the last one, answer as DATA does (RFC 3030 §2).
+
+        After a failure, that chunk and all that follow it are read, thrown away and answered
+        alike until RSET or another MAIL: who pipelines looks at the last answer perhaps only.
+        """
+        chunk_bytes, last = read_bdat(arg)
+        chunks = self._chunks
+        failed_before = chunks is not None and chunks.failure is not None
+        if not chunk_bytes and (failed_before or not last):
+            self._count_idle()
+        if chunks is None:
+            chunks = self._begin_chunks()
+        if chunks.size_bytes + chunk_bytes > FLOOD_FACTOR * self.settings.size_bytes_max:
+            raise SessionEnds("552 5.3.4 Far too much data")
+        await self._receive_chunk(chunks, chunk_bytes)
+        transaction = self._transaction
+        if chunks.failure is not None:
+            self._forget()
+            self._chunks = chunks
+            if not failed_before:
+                raise chunks.failure
+            self.reply(replies.error_reply(chunks.failure))
+        elif not last:
+            self.reply(b"250 2.0.0 %d octets received\r\n" % chunk_bytes)
+        else:
+            assert transaction is not None
+            try:
+                await self._take(transaction, chunks.message())
+            finally:
+                self._forget()
+
+    def _begin_chunks(self) -> Chunks:
+        chunks = self._chunks = Chunks(self.settings.size_bytes_max)
+        try:
+            if not self._extended:
+                raise replies.OutOfSequence("BDAT needs EHLO")
+            transaction = self._begun()
+            transaction.demand_recipients()
+            self._demand_room(transaction)
+        except MailError as error:
+            chunks.fail(error)
+        self.start_data()
+        return chunks
+
+    async def _receive_chunk(self, chunks: Chunks, chunk_bytes: int) -> None:
+        """Take the octets of a chunk, or throw them away."""
+        chunks.announce(chunk_bytes)
+        hold = self._chunks_hold
+        if hold is None:
+            hold = self._chunks_hold = Hold(self._reception.in_flight)
+        self._receiving = True
+        while chunk_bytes:
+            octets = await self.read_chunk(chunk_bytes)
+            chunk_bytes -= len(octets)
+            if chunks.failure is None and not hold.grow(len(octets)):
+                chunks.fail(Overloaded())
+            chunks.feed(octets)
+            if chunks.failure is not None:
+                hold.release()
+        self._receiving = False
+
+    def _begun(self) -> Transaction:
+        if self._transaction is None:
+            raise replies.OutOfSequence("MAIL comes first")
+        return self._transaction
+
+    def _demand_room(self, transaction: Transaction) -> BytesInFlight:
+        """Return what the message is to be counted in, if as much as was declared fits."""
+        in_flight = self._reception.in_flight
+        if not in_flight.has_room(max(1, transaction.mail.size_bytes)):
+            raise Overloaded
+        return in_flight
+
+    def _forget(self) -> None:
+        """End the transaction, whatever has come of it."""
+        self._transaction = self._chunks = None
+        if self._chunks_hold is not None:
+            self._chunks_hold.release()
+            self._chunks_hold = None
 
     async def _receive(self, hold: Hold) -> bytes:
         """Return the message. Raises MessageTooLarge and Overloaded after its end has come."""
@@ -325,41 +460,6 @@ class InboundSession(Connection):
     async def _take(self, transaction: Transaction, received: bytes) -> None:
         """Store the message for every recipient, then say so."""
         reception = self._reception
-        received_at_ms = int(reception.clock() * 1000)
-        if len(received) <= self.settings.parse_inline_bytes_max:
-            summary, search_text, hops = _read_message(received)
-        else:
-            summary, search_text, hops = await self.loop.run_in_executor(
-                reception.executor, _read_message, received
-            )
-        if hops > self.settings.received_max:
-            raise TooManyHops
-        transaction_id = reception.next_id()
-        letter = Letter(
-            mail_from=transaction.mail.reverse_path,
-            received=received,
-            summary=summary,
-            search_text=search_text,
-            received_at_ms=received_at_ms,
-        )
-        await reception.mail.deliver(
-            letter, self._destinations(transaction, transaction_id, received_at_ms)
-        )
-        counters = reception.counters
-        counters.accepted += 1
-        counters.bytes += len(received)
-        counters.recipients += transaction.recipients
-        self._idle_commands = 0
-        self.reply(f"250 2.0.0 Ok: queued as {transaction_id}\r\n".encode())
-        log.info(
-            "accepted %s: from <%s>, %d bytes, %d recipients",
-            transaction_id, transaction.mail.reverse_path, len(received), transaction.recipients,
-        )  # fmt: skip
-
-    def _destinations(
-        self, transaction: Transaction, transaction_id: str, received_at_ms: int
-    ) -> list[Destination]:
-        """Return one destination a mailbox, each with its own trace block."""
         hop = Hop(
             peer_ip=self.peer_ip,
             helo=self._helo,
@@ -367,27 +467,13 @@ class InboundSession(Connection):
             extended=self._extended,
             smtputf8=transaction.mail.smtputf8,
             tls=self.tls,
-            transaction_id=transaction_id,
-            received_at_ms=received_at_ms,
+            transaction_id=reception.next_id(),
+            received_at_ms=int(reception.clock() * 1000),
         )
-        recipients = list(transaction.accounts.values())
-        received = received_field(hop, recipients[0][1] if transaction.recipients == 1 else None)
-        reverse_path = transaction.mail.reverse_path
-        destinations = []
-        for account, path in recipients:
-            # `<Postmaster>` has no domain (RFC 5321 §4.1.1.3).
-            delivered_to = path if "@" in path else account.address
-            trace = trace_block(
-                mail_from=reverse_path, delivered_to=delivered_to, received=received
-            )
-            destinations.append(Destination(account, path, trace))
-        return destinations
-
-
-def _read_message(raw: bytes) -> tuple[Summary, SearchText, int]:
-    """Return what is stored beside the octets, and the number of Received fields."""
-    message = parse(raw)
-    return message.summary, message.search_text, message.received_count
+        await store(reception, transaction, received, hop)
+        self._idle_commands = 0
+        self.came_through()
+        self.reply(f"250 2.0.0 Ok: queued as {hop.transaction_id}\r\n".encode())
 
 
 InboundSession.verbs = {
@@ -397,6 +483,7 @@ InboundSession.verbs = {
     b"MAIL": InboundSession.smtp_MAIL,
     b"RCPT": InboundSession.smtp_RCPT,
     b"DATA": InboundSession.smtp_DATA,
+    b"BDAT": InboundSession.smtp_BDAT,
     b"RSET": InboundSession.smtp_RSET,
     b"NOOP": InboundSession.smtp_NOOP,
     b"QUIT": InboundSession.smtp_QUIT,

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from actors.ports import Accounts, Mail
+from gateways.smtp.origins import Origins
+from gateways.smtp.peer_limits import PeerLimits
 from gateways.smtp.settings import SmtpSettings
 
 if TYPE_CHECKING:
@@ -64,12 +66,13 @@ class Counters:
     """What a gateway has done since its start."""
 
     accepted: int = 0  # messages answered with 250
-    refused: int = 0  # MAIL, RCPT and DATA answered with 5yz
-    deferred: int = 0  # MAIL, RCPT and DATA answered with 4yz
+    refused: int = 0  # MAIL, RCPT, DATA and BDAT answered with 5yz
+    deferred: int = 0  # MAIL, RCPT, DATA and BDAT answered with 4yz
     bytes: int = 0  # octets of accepted messages, without our trace
     recipients: int = 0  # of accepted messages
     connections: int = 0
     connections_refused: int = 0
+    limited: int = 0  # connections, messages and recipients refused for whom they came from
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,6 +87,8 @@ class Reception:
     next_id: Callable[[], str]  # transaction ids: atoms, unique in the cluster
     executor: Executor  # for the parsing of large messages
     in_flight: BytesInFlight
+    origins: Origins
+    peer_limits: PeerLimits
     counters: Counters = field(default_factory=Counters)
     sessions: set[InboundSession] = field(default_factory=set)
     draining: bool = False

@@ -20,7 +20,7 @@ START_DATA = b"354 End data with <CR><LF>.<CR><LF>\r\n"
 OK = b"250 2.0.0 Ok\r\n"
 START_TLS = b"220 2.0.0 Ready to start TLS\r\n"
 CANNOT_VERIFY = b"252 2.0.0 Cannot verify, but will take mail and try to deliver it\r\n"
-HELP = b"214 2.0.0 Commands: EHLO HELO STARTTLS MAIL RCPT DATA RSET NOOP VRFY HELP QUIT\r\n"
+HELP = b"214 2.0.0 Commands: EHLO HELO STARTTLS MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT\r\n"
 
 
 class SyntaxRefused(Invalid):
@@ -53,6 +53,12 @@ class TooManyRecipients(Unavailable):
     smtp = "452 4.5.3"
 
 
+class TooMuchMail(Unavailable):
+    """Too much mail from there, try again later."""
+
+    smtp = "450 4.7.1"
+
+
 def error_reply(error: BaseException) -> bytes:
     """Return the reply line of an error: one line of ASCII, whatever its text holds."""
     text = CONTROLS.sub(" ", smtp_reply(error).replace("§", "section "))
@@ -67,6 +73,8 @@ def ehlo_reply(hostname: str, size_bytes_max: int, *, starttls: bool) -> bytes:
         "PIPELINING",  # RFC 2920
         f"SIZE {size_bytes_max}",  # RFC 1870
         "8BITMIME",  # RFC 6152
+        "BINARYMIME",  # RFC 3030 §3
+        "CHUNKING",  # RFC 3030 §2
         "SMTPUTF8",  # RFC 6531
         "ENHANCEDSTATUSCODES",  # RFC 2034
     ]

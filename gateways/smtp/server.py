@@ -21,6 +21,8 @@ from dataclasses import asdict
 
 from actors.ports import Accounts, Mail
 from gateways.smtp.inbound import InboundSession
+from gateways.smtp.origins import Origins
+from gateways.smtp.peer_limits import PeerLimits
 from gateways.smtp.reception import BytesInFlight, Reception
 from gateways.smtp.settings import SmtpSettings
 
@@ -55,6 +57,8 @@ class SmtpGateway:
             next_id=lambda: f"{prefix}-{next(numbers):x}",
             executor=self._executor,
             in_flight=BytesInFlight(settings.in_flight_bytes_max),
+            origins=Origins(settings.trusted_networks, settings.proxy_networks),
+            peer_limits=PeerLimits(settings.address_limits, settings.network_limits),
         )
 
     async def start(self) -> tuple[str, int]:

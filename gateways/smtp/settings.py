@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateways.smtp.peer_limits import UNLIMITED, Limits
+
 MIB = 1 << 20
+LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,9 +22,15 @@ class SmtpSettings:
     recipients_max: int = 100  # RFC 5321 §4.5.3.1.8 wants 100 at least
     received_max: int = 50  # RFC 5321 §6.3 counts hops against loops; no honest path has 50
     idle_timeout_s: float = 300.0  # RFC 5321 §4.5.3.2.7
+    line_timeout_s: float = 60.0  # from the first octet of a command or PROXY header to its end
     data_timeout_s: float = 180.0  # RFC 5321 §4.5.3.2.5; a trickle below data_rate_min is idle
-    data_rate_min: int = 500  # bytes a second that keep a DATA phase alive
+    data_rate_min: int = 500  # bytes a second that keep a message alive
+    session_timeout_s: float = 3600.0  # without a message taken; 50 MiB at 15 KiB a second
     connections_max: int = 1000
+    address_limits: Limits = UNLIMITED
+    network_limits: Limits = UNLIMITED
+    trusted_networks: tuple[str, ...] = LOOPBACK  # free of the two above, not of relay rules
+    proxy_networks: tuple[str, ...] = ()  # whose connections begin with a PROXY header
     errors_max: int = 20  # wrong commands in one session, then 421
     idle_commands_max: int = 100  # NOOP, RSET, VRFY and the like without a message, then 421
     refused_recipients_max: int = 1000  # in one session: nobody may try out a dictionary
@@ -34,5 +43,7 @@ class SmtpSettings:
         assert self.in_flight_bytes_max >= self.size_bytes_max, "one message must fit in flight"
         assert 0 < self.recipients_max <= self.refused_recipients_max
         assert self.idle_timeout_s > 0
+        assert self.line_timeout_s > 0
         assert self.data_timeout_s > 0
+        assert self.session_timeout_s > 0
         assert self.connections_max > 0

@@ -216,4 +216,5 @@ def _numbered(draft: Entry, epoch: int, index: int) -> Entry:
         blobs=draft.blobs,
         kind=draft.kind,
         emails=draft.emails,
+        dropped=draft.dropped,
     )

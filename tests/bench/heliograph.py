@@ -1,4 +1,8 @@
-"""Heliograph as a system under test, through its public contract only: `helio`, SMTP, JMAP."""
+"""Heliograph as a system under test: `helio`, SMTP, JMAP.
+
+Whole mailboxes by the thousand are looked at over the control listener, as `helio mailbox show`
+does it, without a process for each of them.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,16 @@ import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from cluster.control_client import ControlClient
+from cluster.data_directory import DataDirectory
 from tests.bench.accounting import MARK_VARIABLE, process_tree
 from tests.bench.push import ArrivalLog, basic_authorization, jmap_listener
-from tests.bench.system import DOMAIN, PASSWORD, START_MAX_S, STOP_MAX_S, USERS, BenchError
+from tests.bench.system import DOMAIN, PASSWORD, START_MAX_S, STOP_MAX_S, BenchError
 
 HELIO = Path(sys.executable).with_name("helio")
 PORT_SETTINGS = (
@@ -31,10 +38,13 @@ PORT_SETTINGS = (
     "POP3",
     "POP3S",
 )
-POLL_S = 0.05
-REQUEST_MAX_S = 30.0
+READY_POLL_S = 0.005  # Below what a start differs from the next.
+REQUEST_MAX_S = 60.0
 COMMAND_MAX_S = 120.0
+ACCOUNTS_MAX_S = 1800.0  # Ten thousand passwords are hashed, each slowly on purpose.
+IMPORT_MAX_S = 1800.0
 LOG_TAIL_CHARS = 2000
+COUNTS_AT_ONCE = 8
 JMAP_USING = ("urn:ietf:params:jmap:core", "urn:ietf:params:jmap:mail")
 
 
@@ -43,16 +53,26 @@ class Heliograph:
 
     name = "Heliograph"
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` are variables of its environment beside the ports."""
         self.smtp_port = 0
-        self._http_port = 0
+        self.http_port = 0
+        self.users: Sequence[str] = ()
+        self._settings = dict(settings or {})
         self._directory = Path()
         self._mark = ""
         self._process: subprocess.Popen[bytes] | None = None
         self._account_ids: dict[str, str] = {}
 
-    def start(self, directory: Path) -> None:
+    def start(self, directory: Path, users: Sequence[str]) -> None:
         """Start a one-node cluster, wait for its ready line, make the domain and the accounts."""
+        self.launch(directory)
+        self.users = ()
+        self._helio("domain", "add", DOMAIN)
+        self.add_accounts(users)
+
+    def launch(self, directory: Path) -> float:
+        """Start on what `directory` holds; return the seconds until `ready`."""
         if not HELIO.exists():
             raise BenchError(f"{HELIO} is missing: run make install, or give --system postfix")
         self._directory = directory
@@ -62,8 +82,9 @@ class Heliograph:
             (directory / "out.log").open("wb") as out,
             (directory / "error.log").open("wb") as error,
         ):
+            began_s = time.monotonic()
             self._process = subprocess.Popen(
-                [str(HELIO), "up", "--data", str(directory / "data")],
+                [str(HELIO), "up", "--data", str(self._data)],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=error,
@@ -71,13 +92,28 @@ class Heliograph:
                 start_new_session=True,
             )
         self._wait_until_ready(self._process)
-        ports = {entry["name"]: entry["port"] for entry in self._status()["listeners"]}
-        self.smtp_port, self._http_port = ports["smtp"], ports["http"]
-        self._helio("domain", "add", DOMAIN)
-        for user in USERS:
-            self._helio("account", "add", user, "--password-stdin", stdin=PASSWORD + "\n")
-            session = self._request(user, "GET", "/jmap/session")
-            self._account_ids[user] = session["primaryAccounts"][JMAP_USING[1]]
+        took_s = time.monotonic() - began_s
+        ports = {entry["name"]: entry["port"] for entry in self.status()["listeners"]}
+        self.smtp_port, self.http_port = ports["smtp"], ports["http"]
+        return took_s
+
+    def add_accounts(self, users: Sequence[str]) -> None:
+        """Make accounts, all with the one password."""
+        if not users:
+            return
+        # FALLBACK
+        control = self._control()
+
+        def add(user: str) -> None:
+            control.ask("POST", "accounts", body={"address": user, "password": PASSWORD})
+
+        with ThreadPoolExecutor(COUNTS_AT_ONCE) as threads:
+            list(threads.map(add, users))
+        self.users = (*self.users, *users)
+
+    def import_maildir(self, user: str, maildir: Path) -> None:
+        """Bring the mail of a Maildir, with its flags, into a mailbox."""
+        self._helio("import", user, "--maildir", str(maildir), timeout_s=IMPORT_MAX_S)
 
     def stop(self) -> None:
         """Ask the cluster to drain; whoever of ours is left after that is killed by its id."""
@@ -99,11 +135,25 @@ class Heliograph:
 
     def version(self) -> str:
         """Return the cluster's version."""
-        return f"Heliograph {self._status()['version']}"
+        return f"Heliograph {self.status()['version']}"
 
     def delivered(self) -> int:
         """Return the sum of all folders of all accounts, Junk included (RFC 8621 §2)."""
-        return sum(self._messages(user) for user in USERS)
+        return sum(self.messages(user) for user in self.users)
+
+    def backlog(self) -> int:
+        """Return what the queues hold: a message is in its mailbox before its 250, or there."""
+        return sum(int(length) for length in self.status()["queues"].values())
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the messages of each mailbox, Junk included."""
+        control = self._control()
+
+        def count(user: str) -> int:
+            return int(control.ask("GET", "mailboxes", user)["messages"])
+
+        with ThreadPoolExecutor(COUNTS_AT_ONCE) as threads:
+            return dict(zip(self.users, threads.map(count, self.users), strict=True))
 
     def pids(self) -> Sequence[int]:
         """Return `helio up`, its descendants, and Ray's processes, found by our mark."""
@@ -111,28 +161,48 @@ class Heliograph:
             return []
         return process_tree([self._process.pid], self._mark)
 
+    def roles(self) -> Mapping[int, str]:
+        """Return which shard's actor a process is."""
+        return {
+            shard["pid"]: "directory" if shard["kind"] == "directory" else f"mailbox {shard['id']}"
+            for shard in self.status()["shards"]
+            if shard["pid"] is not None
+        }
+
     def push_listener(self, user: str) -> AbstractContextManager[ArrivalLog]:
         """Listen on the WebSocket of `user`."""
-        return jmap_listener(port=self._http_port, user=user, password=PASSWORD)
+        return jmap_listener(port=self.http_port, user=user, password=PASSWORD)
+
+    def status(self) -> Mapping[str, Any]:
+        """Return what `helio status --json` prints."""
+        return self._control().ask("GET", "status")
+
+    def shard(self, user: str) -> int:
+        """Return the shard of a mailbox, from the directory: asking the shard would wake it."""
+        accounts = self._control().ask("GET", "accounts")["accounts"]
+        return next(int(one["shard"]) for one in accounts if one["address"] == user)
+
+    @property
+    def _data(self) -> Path:
+        return self._directory / "data"
+
+    def _control(self) -> ControlClient:
+        return ControlClient(DataDirectory(self._data))
 
     def _environment(self) -> dict[str, str]:
         ports = {f"HELIO_{name}__PORT": "0" for name in PORT_SETTINGS}
-        return {**os.environ, **ports, MARK_VARIABLE: self._mark}
+        return {**os.environ, **ports, **self._settings, MARK_VARIABLE: self._mark}
 
-    def _helio(self, *arguments: str, stdin: str = "") -> str:
-        command = [str(HELIO), *arguments, "--data", str(self._directory / "data")]
+    def _helio(self, *arguments: str, stdin: str = "", timeout_s: float = COMMAND_MAX_S) -> str:
+        command = [str(HELIO), *arguments, "--data", str(self._data)]
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=COMMAND_MAX_S, check=False
+            command, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False
         )
         if done.returncode != 0:
             raise BenchError(
                 f"helio {' '.join(arguments)} ended with {done.returncode}: {done.stderr}"
             )
         return done.stdout
-
-    def _status(self) -> Mapping[str, Any]:
-        status: Mapping[str, Any] = json.loads(self._helio("status", "--json"))
-        return status
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline_s = time.monotonic() + START_MAX_S
@@ -142,24 +212,34 @@ class Heliograph:
                 line.startswith("ready") for line in out.read_text(errors="replace").splitlines()
             ):
                 return
-            time.sleep(POLL_S)
+            time.sleep(READY_POLL_S)
         said = (self._directory / "error.log").read_text(errors="replace")[-LOG_TAIL_CHARS:]
         raise BenchError(f"helio up gave no ready line (exit code {process.poll()}): {said}")
 
-    def _messages(self, user: str) -> int:
-        arguments = {
-            "accountId": self._account_ids[user],
-            "ids": None,
-            "properties": ["totalEmails"],
-        }
-        body = {"using": JMAP_USING, "methodCalls": [["Mailbox/get", arguments, "0"]]}
-        name, result, _ = self._request(user, "POST", "/jmap/api", body)["methodResponses"][0]
-        if name != "Mailbox/get":
-            raise BenchError(f"Mailbox/get for {user} was answered with {name}: {result}")
+    def messages(self, user: str) -> int:
+        """Return the number of messages in all folders of a mailbox (RFC 8621 §2)."""
+        arguments = {"ids": None, "properties": ["totalEmails"]}
+        result = self.jmap(user, "Mailbox/get", arguments)
         return sum(int(mailbox["totalEmails"]) for mailbox in result["list"])
 
+    def account_id(self, user: str) -> str:
+        """Return the JMAP account of a user (RFC 8620 §2)."""
+        if user not in self._account_ids:
+            session = self._request(user, "GET", "/jmap/session")
+            self._account_ids[user] = session["primaryAccounts"][JMAP_USING[1]]
+        return self._account_ids[user]
+
+    def jmap(self, user: str, method: str, arguments: Mapping[str, object]) -> Any:
+        """Return the response to one method call. Raises BenchError when it is an error."""
+        call = [method, {"accountId": self.account_id(user), **arguments}, "0"]
+        body = {"using": JMAP_USING, "methodCalls": [call]}
+        name, result, _ = self._request(user, "POST", "/jmap/api", body)["methodResponses"][0]
+        if name != method:
+            raise BenchError(f"{method} for {user} was answered with {name}: {result}")
+        return result
+
     def _request(self, user: str, method: str, path: str, body: object = None) -> Any:
-        connection = http.client.HTTPConnection("127.0.0.1", self._http_port, timeout=REQUEST_MAX_S)
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=REQUEST_MAX_S)
         try:
             connection.request(
                 method,

@@ -8,7 +8,7 @@ import smtplib
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,12 +21,16 @@ from tests.bench.accounting import (
     disk_counters,
     process_usage,
 )
-from tests.bench.load import MESSAGE_BYTES, LoadOutcome, Mode, run_load
-from tests.bench.system import SENDER, USERS, BenchError, SystemUnderTest
+from tests.bench.load import SMALL_BYTES, Load, LoadOutcome, run_load
+from tests.bench.system import SENDER, BenchError, SystemUnderTest
 
 DELIVERED_MAX_S = 600.0
 DELIVERED_POLL_S = 0.05
 SETTLE_S = 2.0  # Work left over after the delivery (indexes, queue files) is counted as well.
+# Files are written until nothing more comes: compactions, queue files that are taken away.
+WRITTEN_SETTLE_MAX_S = 30.0
+WRITTEN_QUIET_S = 3.0
+WRITTEN_QUIET_BYTES = 256 * 1024  # Logs go on for ever.
 
 FOREIGN_CPU_CORES_MAX = 0.2  # Above this a run is called disturbed.
 QUIET_SAMPLE_S = 2.0
@@ -37,6 +41,7 @@ WARM_UP_PROBES = 2
 
 PERF = Path("/usr/bin/perf")
 PERF_ATTACH_S = 3.0
+PERF_ATTEMPTS = 3  # It gives up when one of the processes has just ended.
 PERF_END_MAX_S = 30.0
 # The tracepoints' names are in tracefs, which is mounted in a name space of our own if need be.
 PERF_SCRIPT = """\
@@ -51,7 +56,8 @@ class LoadResult:
     """One load on one system."""
 
     system: str
-    mode: str
+    load: str
+    size_bytes: int
     round: int
     messages: int
     accepted_per_s: float
@@ -77,7 +83,7 @@ class FlushResult:
     """The system calls that make data durable, counted in a run that is not timed."""
 
     system: str
-    mode: str
+    load: str
     messages: int
     calls: dict[str, int]
 
@@ -97,10 +103,10 @@ class Reading:
     at_s: float
 
 
-def send_and_await(system: SystemUnderTest, *, messages: int, mode: Mode) -> LoadOutcome:
-    """Send `messages` to each mailbox and return when all of them are there."""
+def send_and_await(system: SystemUnderTest, load: Load) -> LoadOutcome:
+    """Send the load to few mailboxes and return when all of it is there."""
     before = system.delivered()
-    outcome = run_load(port=system.smtp_port, recipients=USERS, messages=messages, mode=mode)
+    outcome = run_load(load, port=system.smtp_port)
     await_delivered(system, before + outcome.messages)
     return outcome
 
@@ -119,24 +125,46 @@ def await_delivered(system: SystemUnderTest, wanted: int) -> None:
         raise BenchError(f"{system.name}: {count - wanted} messages more than were sent")
 
 
+def await_empty_queues(system: SystemUnderTest) -> None:
+    """Return as soon as nothing that was accepted waits. Raises BenchError if not in time."""
+    deadline_s = time.monotonic() + DELIVERED_MAX_S
+    while waiting := system.backlog():
+        if time.monotonic() > deadline_s:
+            raise BenchError(f"{system.name}: {waiting} accepted messages were not delivered")
+        time.sleep(DELIVERED_POLL_S)
+
+
+def send_to_many(system: SystemUnderTest, load: Load) -> LoadOutcome:
+    """Send the load to many mailboxes and return when nothing of it waits any more."""
+    outcome = run_load(load, port=system.smtp_port)
+    await_empty_queues(system)
+    return outcome
+
+
 def measure_load(
-    system: SystemUnderTest, *, directory: Path, messages: int, mode: Mode, number: int
+    system: SystemUnderTest,
+    load: Load,
+    *,
+    directory: Path,
+    number: int,
+    send: Callable[[SystemUnderTest, Load], LoadOutcome] = send_and_await,
 ) -> LoadResult:
-    """Run one load (`messages` to each mailbox) and return its figures."""
+    """Run one load and return its figures."""
     os.sync()  # What is dirty before our window shall not be written inside it.
-    disk, first = disk_counters(directory), _read(system)
-    outcome = send_and_await(system, messages=messages, mode=mode)
+    disk, first = disk_counters(directory), read_counters(system)
+    outcome = send(system, load)
     delivered_s = time.monotonic() - first.at_s
     time.sleep(SETTLE_S)
-    last = _read(system)
+    last = read_counters(system)
+    written_bytes = settled_written_bytes(system) - first.usage.written_bytes
     os.sync()  # The disk's counter sees a page only when it is written.
     disk_bytes, disk_flushes = _disk_per_message(disk, disk_counters(directory), outcome.messages)
 
     cpu_s = last.usage.cpu_s - first.usage.cpu_s
-    written_bytes = last.usage.written_bytes - first.usage.written_bytes
     return LoadResult(
         system=system.name,
-        mode=mode.value,
+        load=load.label,
+        size_bytes=load.size_bytes,
         round=number,
         messages=outcome.messages,
         accepted_per_s=outcome.messages / outcome.accepted_s,
@@ -149,13 +177,26 @@ def measure_load(
     )
 
 
+def settled_written_bytes(system: SystemUnderTest) -> int:
+    """Return what the system has written, once it has finished writing."""
+    deadline_s = time.monotonic() + WRITTEN_SETTLE_MAX_S
+    before = process_usage(system.pids()).written_bytes
+    while time.monotonic() < deadline_s:
+        time.sleep(WRITTEN_QUIET_S)
+        now = process_usage(system.pids()).written_bytes
+        if now - before < WRITTEN_QUIET_BYTES:
+            return now
+        before = now
+    return before
+
+
 def await_quiet(system: SystemUnderTest, *, timeout_s: float) -> None:
     """Wait until others leave the processors alone; give up silently, the result shows it."""
     deadline_s = time.monotonic() + timeout_s
     while time.monotonic() < deadline_s:
-        first = _read(system)
+        first = read_counters(system)
         time.sleep(QUIET_SAMPLE_S)
-        if _foreign_cores(first, _read(system)) <= FOREIGN_CPU_CORES_MAX:
+        if _foreign_cores(first, read_counters(system)) <= FOREIGN_CPU_CORES_MAX:
             return
 
 
@@ -164,7 +205,8 @@ def _foreign_cores(first: Reading, last: Reading) -> float:
     return max(0.0, (last.busy_cpu_s - first.busy_cpu_s - ours_s) / (last.at_s - first.at_s))
 
 
-def _read(system: SystemUnderTest) -> Reading:
+def read_counters(system: SystemUnderTest) -> Reading:
+    """Return what the counters show now."""
     return Reading(process_usage(system.pids()), bench_cpu_s(), busy_cpu_s(), time.monotonic())
 
 
@@ -182,9 +224,9 @@ def _disk_per_message(
 def measure_push(system: SystemUnderTest, *, probes: int, number: int) -> PushResult:
     """Send `probes` messages one by one to a listened-to mailbox; time each 250 → notice."""
     latency_ms = []
-    text = b"Subject: probe\r\n\r\n" + (b"x" * 70 + b"\r\n") * (MESSAGE_BYTES // 72)
+    text = b"Subject: probe\r\n\r\n" + (b"x" * 70 + b"\r\n") * (SMALL_BYTES // 72)
     with (
-        system.push_listener(USERS[0]) as log,
+        system.push_listener(system.users[0]) as log,
         smtplib.SMTP(
             "127.0.0.1",
             system.smtp_port,
@@ -194,7 +236,7 @@ def measure_push(system: SystemUnderTest, *, probes: int, number: int) -> PushRe
     ):
         for probe in range(WARM_UP_PROBES + probes):
             known = log.count()
-            client.sendmail(SENDER, USERS[0], text)  # Returns when the 250 is read.
+            client.sendmail(SENDER, system.users[0], text)  # Returns when the 250 is read.
             answered_s = time.monotonic()
             noticed_s = log.wait_for(known, timeout_s=PROBE_MAX_S)
             if noticed_s is None:
@@ -205,18 +247,23 @@ def measure_push(system: SystemUnderTest, *, probes: int, number: int) -> PushRe
     return PushResult(system.name, number, tuple(latency_ms))
 
 
-def measure_flushes(system: SystemUnderTest, *, messages: int, mode: Mode) -> FlushResult | None:
+def measure_flushes(system: SystemUnderTest, load: Load) -> FlushResult | None:
     """Count the flushing system calls of one load; None where perf is missing or not allowed."""
-    if not PERF.exists():
-        return None
+    for _ in range(PERF_ATTEMPTS if PERF.exists() else 0):
+        if (result := _count_flushes(system, load)) is not None:
+            return result
+    return None
+
+
+def _count_flushes(system: SystemUnderTest, load: Load) -> FlushResult | None:
     with tempfile.NamedTemporaryFile("r") as summary:
         with _perf(system, Path(summary.name)) as attached:
             if not attached:
                 return None
-            outcome = send_and_await(system, messages=messages, mode=mode)
+            outcome = send_and_await(system, load)
             time.sleep(SETTLE_S)
         calls = parse_perf(summary.read())
-    return FlushResult(system.name, mode.value, outcome.messages, calls) if calls else None
+    return FlushResult(system.name, load.label, outcome.messages, calls) if calls else None
 
 
 @contextmanager

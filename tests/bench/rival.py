@@ -16,18 +16,20 @@ import smtplib
 import socket
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.bench.accounting import process_tree
+from tests.bench.fill import give_to
 from tests.bench.push import ArrivalLog, imap_listener
-from tests.bench.system import DOMAIN, PASSWORD, START_MAX_S, STOP_MAX_S, USERS, BenchError
+from tests.bench.system import DOMAIN, PASSWORD, START_MAX_S, STOP_MAX_S, BenchError
 
 POSTFIX = Path("/usr/sbin/postfix")
 DOVECOT = Path("/usr/sbin/dovecot")
 MAIL_USER = "nobody"  # Owns the Maildirs; the Debian packages bring no user for that.
 POLL_S = 0.05
+QUEUES = ("maildrop", "incoming", "active", "deferred")
 
 # Per recipient (recipient_limit 1) up to 20 deliveries at a time, 100 in all. Several recipients a
 # delivery, fewer or more at a time, no connection cache and in_flow_delay 0 were tried: slower.
@@ -44,7 +46,7 @@ myhostname = rival.example.test
 mydestination =
 alias_maps =
 virtual_mailbox_domains = {domain}
-virtual_mailbox_maps = texthash:{root}/postfix/mailboxes
+virtual_mailbox_maps = hash:{root}/postfix/mailboxes
 virtual_transport = lmtp:unix:{root}/dovecot-run/lmtp
 smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination
 smtpd_peername_lookup = no
@@ -126,11 +128,12 @@ class PostfixDovecot:
 
     def __init__(self) -> None:
         self.smtp_port = 0
-        self._imap_port = 0
+        self.imap_port = 0
+        self.users: Sequence[str] = ()
         self._root = Path()
         self._started: list[subprocess.Popen[bytes]] = []  # Dovecot, then Postfix.
 
-    def start(self, directory: Path) -> None:
+    def start(self, directory: Path, users: Sequence[str]) -> None:
         """Write the configuration, start Dovecot and Postfix, wait until both answer."""
         for program in (POSTFIX, DOVECOT):
             if not program.exists():
@@ -138,7 +141,8 @@ class PostfixDovecot:
         if os.geteuid() != 0:
             raise BenchError("Postfix and Dovecot change their user: run the benchmark as root")
         self._root = directory
-        self.smtp_port, self._imap_port = _free_ports(2)
+        self.users = users
+        self.smtp_port, self.imap_port = _free_ports(2)
         self._write_configuration()
         with (directory / "start.log").open("wb") as log:
             for command in (
@@ -183,11 +187,37 @@ class PostfixDovecot:
 
     def delivered(self) -> int:
         """Return the number of files in `new` and `cur` of all Maildirs."""
+        return sum(self.counts().values())
+
+    def backlog(self) -> int:
+        """Return the number of messages in Postfix's queues."""
         return sum(
-            _entries(self._root / "mail" / user.partition("@")[0] / folder)
-            for user in USERS
-            for folder in ("new", "cur")
+            1
+            for name in QUEUES
+            for path in (self._root / "queue" / name).rglob("*")
+            if path.is_file()
         )
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the files of each Maildir."""
+        return {
+            user: sum(_entries(self.maildir(user) / folder) for folder in ("new", "cur"))
+            for user in self.users
+        }
+
+    def maildir(self, user: str) -> Path:
+        """Return where the mail of a user lies."""
+        return self._root / "mail" / user.partition("@")[0]
+
+    def adopt_maildir(self, user: str, maildir: Path) -> None:
+        """Make a Maildir the mailbox of a user who has none yet; it is moved."""
+        owner = pwd.getpwnam(MAIL_USER)
+        give_to(maildir, (owner.pw_uid, owner.pw_gid))
+        maildir.rename(self.maildir(user))
+
+    def roles(self) -> Mapping[int, str]:
+        """Return nothing: the programs' names say it."""
+        return {}
 
     def pids(self) -> Sequence[int]:
         """Return both masters and all their descendants."""
@@ -195,7 +225,7 @@ class PostfixDovecot:
 
     def push_listener(self, user: str) -> AbstractContextManager[ArrivalLog]:
         """Idle in the INBOX of `user`."""
-        return imap_listener(port=self._imap_port, user=user, password=PASSWORD)
+        return imap_listener(port=self.imap_port, user=user, password=PASSWORD)
 
     def _write_configuration(self) -> None:
         root = self._root
@@ -208,16 +238,17 @@ class PostfixDovecot:
             "root": root,
             "domain": DOMAIN,
             "port": self.smtp_port,
-            "imap_port": self._imap_port,
+            "imap_port": self.imap_port,
         }
         (root / "postfix/main.cf").write_text(MAIN_CF.format(**values))
         (root / "postfix/master.cf").write_text(MASTER_CF.format(**values))
-        (root / "postfix/mailboxes").write_text("".join(f"{user} present\n" for user in USERS))
+        (root / "postfix/mailboxes").write_text("".join(f"{user} present\n" for user in self.users))
+        _output(["/usr/sbin/postmap", "-c", f"{root}/postfix", f"hash:{root}/postfix/mailboxes"])
         (root / "dovecot/dovecot.conf").write_text(DOVECOT_CONF.format(**values))
         owner = pwd.getpwnam(MAIL_USER)
         ids = f"{owner.pw_uid}:{owner.pw_gid}"
         (root / "dovecot/users").write_text(
-            "".join(f"{user}:{PASSWORD}:{ids}::{root}/mail::\n" for user in USERS)
+            "".join(f"{user}:{PASSWORD}:{ids}::{root}/mail::\n" for user in self.users)
         )
 
     def _postfix_master(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -24,9 +24,9 @@ class BenchError(Exception):
 
 
 class SystemUnderTest(Protocol):
-    """One mail system with ten empty mailboxes, all of it on 127.0.0.1.
+    """One mail system with empty mailboxes, all of it on 127.0.0.1.
 
-    `start` returns when SMTP answers and every mailbox of `USERS` exists; `stop` leaves no
+    `start` returns when SMTP answers and every mailbox exists; `stop` leaves no
     process behind, also after a failed `start`. Both raise BenchError and are bounded in time.
     """
 
@@ -38,8 +38,12 @@ class SystemUnderTest(Protocol):
     def smtp_port(self) -> int:
         """Return the port where messages are handed in."""
 
-    def start(self, directory: Path) -> None:
-        """Start with all data in `directory`, which exists and is empty."""
+    @property
+    def users(self) -> Sequence[str]:
+        """Return the addresses of the mailboxes."""
+
+    def start(self, directory: Path, users: Sequence[str]) -> None:
+        """Start with all data in `directory`, which exists and is empty, and these mailboxes."""
 
     def stop(self) -> None:
         """Stop every process that `start` started."""
@@ -48,10 +52,19 @@ class SystemUnderTest(Protocol):
         """Return the versions of what runs; valid while started."""
 
     def delivered(self) -> int:
-        """Return how many messages lie in the mailboxes of `USERS`, all together."""
+        """Return how many messages lie in all mailboxes together; for few mailboxes."""
+
+    def backlog(self) -> int:
+        """Return how many accepted messages are not in their mailbox yet; cheap."""
+
+    def counts(self) -> Mapping[str, int]:
+        """Return the number of messages of each mailbox; slow for many."""
 
     def pids(self) -> Sequence[int]:
         """Return every process of the system that lives now."""
+
+    def roles(self) -> Mapping[int, str]:
+        """Return what a process is for, where its name alone does not say it."""
 
     def push_listener(self, user: str) -> AbstractContextManager[ArrivalLog]:
         """Open a client connection that is told of new mail for `user`, and log each notice."""

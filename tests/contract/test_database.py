@@ -91,6 +91,28 @@ class DatabaseContract:
         database.write(batch)
         assert [*seen, *scan] == [(b"a", b"1"), (b"b", b"2"), (b"c", b"3")]
 
+    def test_a_view_is_of_one_moment(self, database: Database) -> None:
+        put(database, {b"a": b"1", b"b": b"2"})
+        view = database.view()
+        put(database, {b"a": b"new", b"aa": b"new"})
+        assert view.get(b"a") == b"1"
+        assert view.get(b"aa") is None
+        assert list(view.scan(b"", b"\xff")) == [(b"a", b"1"), (b"b", b"2")]
+        assert next(view.scan(b"b", b"\xff")) == (b"b", b"2")
+        assert list(view.scan(b"a", b"b")) == [(b"a", b"1")]
+        view.close()
+
+    async def test_rewriting_changes_nothing_that_is_there(self, database: Database) -> None:
+        value = random.Random(1).randbytes(10_000)
+        for family in Family:
+            put(database, {b"a": value, b"b": b"2"}, family)
+            batch = Batch()
+            batch.delete(family, b"b")
+            database.write(batch)
+        for blobs in (True, False):
+            await database.rewrite(blobs=blobs)
+            assert [everything(database, family) for family in Family] == [[(b"a", value)]] * 4
+
     def test_deletes(self, database: Database) -> None:
         put(database, {b"a": b"1", b"b": b"2"})
         batch = Batch()

@@ -156,7 +156,7 @@ async def test_resolve(tmp_path: Path) -> None:
 async def test_sign_in_and_changed_passwords(tmp_path: Path) -> None:
     async with house(tmp_path, "alice") as (built, (alice,)):
         for _ in range(3):
-            assert await built.router.sign_in("Alice@example.test", "secret") == alice
+            assert (await built.router.sign_in("Alice@example.test", "secret")).account == alice
         for name, password in (
             ("alice@example.test", "wrong"),
             ("nobody@example.test", "secret"),

@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
+from actors.account_commands import BY_PASSWORD, USER_SCOPES, Access, Held
 from actors.commands import (
     Account,
     BlobData,
@@ -46,6 +47,7 @@ ALICE_AUTH = ("alice@example.test", "correct horse ü")
 BOB_AUTH = ("bob@example.test", "battery staple")
 PIECE_BYTES = 1 << 22
 JMAP = [Subprotocol("jmap")]
+ALICE_ACCESS = Access(ALICE, USER_SCOPES, Held(ALICE.mailbox, BY_PASSWORD))
 
 
 def basic(name: str, password: str) -> str:
@@ -54,23 +56,46 @@ def basic(name: str, password: str) -> str:
 
 
 class FakeAccounts:
-    """A directory of two."""
+    """A directory of two; a test ends sign-ins. What it cannot do is tested with the real one."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.failure: Exception | None = None
+        self.scopes: tuple[str, ...] = USER_SCOPES
+        self.tokens: dict[str, Access] = {}
+        self._ended = asyncio.Event()
 
     async def resolve(self, address: Address) -> Account:
         raise NoSuchMailbox
 
-    async def sign_in(self, name: str, password: str) -> Account:
+    async def sign_in(self, name: str, password: str) -> Access:
         self.asked.append(name)
         if self.failure is not None:
             raise self.failure
         for account, auth in ((ALICE, ALICE_AUTH), (BOB, BOB_AUTH)):
             if (name, password) == auth:
-                return account
+                return Access(account, self.scopes, Held(account.mailbox, BY_PASSWORD))
         raise SignInRefused
+
+    async def bear(self, token: str) -> Access:
+        if token not in self.tokens:
+            raise SignInRefused
+        return self.tokens[token]
+
+    async def confirm(self, access: Access) -> Access:
+        if self._ended.is_set():
+            raise SignInRefused
+        return access
+
+    async def until_ended(self, access: Access) -> None:
+        await self._ended.wait()
+
+    def end_all(self) -> None:
+        """End every sign-in."""
+        self._ended.set()
+
+    def __getattr__(self, name: str) -> Any:
+        raise NotImplementedError(name)
 
 
 class FakeMail:
@@ -78,6 +103,7 @@ class FakeMail:
 
     def __init__(self) -> None:
         self.requests: list[tuple[Account, bytes]] = []
+        self.rights: list[tuple[bool, bool]] = []  # read_only, may_submit
         self.failure: Exception | None = None
         self.hold: asyncio.Event | None = None  # requests wait for it
         self.entered = asyncio.Semaphore(0)  # released once a request has arrived
@@ -90,9 +116,16 @@ class FakeMail:
         raise NotImplementedError
 
     async def jmap(
-        self, account: Account, request: bytes, *, session_state: str = ""
+        self,
+        account: Account,
+        request: bytes,
+        *,
+        session_state: str = "",
+        read_only: bool = False,
+        may_submit: bool = True,
     ) -> JmapAnswer:
         self.requests.append((account, request))
+        self.rights.append((read_only, may_submit))
         self.entered.release()
         if self.hold is not None:
             await self.hold.wait()

@@ -39,9 +39,12 @@ class FakeAccounts:
         for number in range(200):
             self.add(f"user{number}@example.test", 1000 + number)
 
-    def add(self, address: str, number: int) -> None:
+    def add(self, address: str, number: int, quota_bytes: int = 0) -> None:
         self._accounts[address] = Account(
-            mailbox=MailboxId(number), address=address, shard=ShardId(2 + number % 3)
+            mailbox=MailboxId(number),
+            address=address,
+            shard=ShardId(2 + number % 3),
+            quota_bytes=quota_bytes,
         )
 
     async def resolve(self, address: Address) -> Account:
@@ -67,6 +70,8 @@ class FakeMail:
 
     def __init__(self) -> None:
         self.failure: BaseException | None = None
+        self.room: BaseException | None = None  # what `expect_room` raises
+        self.asked: list[int] = []  # sizes that `expect_room` was asked for
         self.letters: list[tuple[Letter, Sequence[Destination]]] = []
         self.gate = asyncio.Event()
         self.gate.set()
@@ -78,6 +83,11 @@ class FakeMail:
         if self.failure is not None:
             raise self.failure
         self.letters.append((letter, destinations))
+
+    async def expect_room(self, account: Account, size_bytes: int) -> None:
+        self.asked.append(size_bytes)
+        if self.room is not None:
+            raise self.room
 
     @property
     def stored(self) -> list[bytes]:

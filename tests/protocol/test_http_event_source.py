@@ -88,3 +88,13 @@ async def test_streams_of_an_account_have_a_limit_and_end_at_drain() -> None:
                 assert [event async for event in stream] == []
                 await draining
         assert house.push.listeners[ALICE.mailbox] == []
+
+
+async def test_the_stream_ends_with_the_sign_in() -> None:
+    async with running() as house, house.client() as client, asyncio.timeout(PATIENCE_S):
+        async with client.stream("GET", URL) as answer:
+            async with aclosing(events(answer)) as stream:
+                await anext(stream)
+                house.accounts.end_all()
+                assert [event async for event in stream] == []
+        await house.push.until_listeners(ALICE, 0)

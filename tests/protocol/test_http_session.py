@@ -87,7 +87,8 @@ async def test_session_needs_sign_in() -> None:
         answer = await client.get("/jmap/session")
         assert answer.status_code == 401
         assert answer.headers["content-type"] == "application/problem+json"
-        assert answer.headers["www-authenticate"] == 'Basic realm="heliograph", charset="UTF-8"'
+        challenges = 'Basic realm="heliograph", charset="UTF-8", Bearer realm="heliograph"'
+        assert answer.headers["www-authenticate"] == challenges
         assert house.accounts.asked == []
 
 

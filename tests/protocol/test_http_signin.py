@@ -75,7 +75,8 @@ async def test_unknown_name_and_wrong_password_are_told_alike() -> None:
     known, unknown = await failed("alice@example.test"), await failed("nobody@example.test")
     assert known == unknown
     assert known[1] == 401
-    assert known[2]["www-authenticate"] == 'Basic realm="heliograph", charset="UTF-8"'
+    challenges = 'Basic realm="heliograph", charset="UTF-8", Bearer realm="heliograph"'
+    assert known[2]["www-authenticate"] == challenges
     assert known[2]["content-type"] == "application/problem+json"
 
 

@@ -26,6 +26,44 @@ async def test_a_line_that_never_ends_is_idle_too() -> None:
         assert (await peer.reply()).startswith("421 4.4.2 ")
 
 
+async def test_a_line_that_dribbles_ends_with_421() -> None:
+    async with World(line_timeout_s=SHORT_S) as world, world.peer() as peer:
+
+        async def dribble() -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    await peer.send(b"x")
+                    await asyncio.sleep(SHORT_S / 10)
+
+        await asyncio.sleep(2 * SHORT_S)  # Silence is another matter.
+        assert await peer.ask("NOOP") == "250 2.0.0 Ok"
+        dribbling = asyncio.create_task(dribble())
+        assert (await peer.reply()).startswith("421 4.4.2 ")
+        dribbling.cancel()
+        await world.until_no_connection()
+
+
+async def test_a_session_without_a_message_ends_with_421() -> None:
+    async with World(session_timeout_s=4 * SHORT_S) as world, world.peer() as peer:
+        for _ in range(3):  # As long as messages come through, it may last.
+            await asyncio.sleep(2 * SHORT_S)
+            await peer.begin()
+            assert (await peer.ask("x\r\n.")).startswith("250 2.0.0 ")
+
+        async def chatter() -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    await peer.send(b"MAIL FROM:<>\r\nRSET\r\n")
+                    await asyncio.sleep(SHORT_S / 10)
+
+        chattering = asyncio.create_task(chatter())
+        while (reply := await peer.reply()).startswith("250 "):
+            pass
+        chattering.cancel()
+        assert reply == f"421 4.4.2 {HOSTNAME} No message for too long, closing"
+        assert await peer.closed()
+
+
 async def test_data_that_trickles_ends_with_421_and_nothing_is_stored() -> None:
     async with World(data_timeout_s=SHORT_S) as world, world.peer() as peer:
         await peer.begin()
@@ -193,7 +231,7 @@ async def test_metrics_count() -> None:
         assert world.gateway.metrics() == {
             "accepted": 1, "refused": 0, "deferred": 0, "bytes": 3, "recipients": 2,
             "connections": 1, "connections_refused": 0, "connections_open": 1,
-            "bytes_in_flight": 0,
+            "bytes_in_flight": 0, "limited": 0,
         }  # fmt: skip
 
 
@@ -201,6 +239,8 @@ async def test_metrics_count() -> None:
     "dialogue",
     [
         test_an_idle_session_ends_with_421,
+        test_a_line_that_dribbles_ends_with_421,
+        test_a_session_without_a_message_ends_with_421,
         test_a_peer_that_does_not_read_is_cut_off,
         test_a_connection_lost_in_data_stores_nothing,
         test_a_sending_side_closed_in_data_stores_nothing,

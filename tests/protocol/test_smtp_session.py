@@ -20,6 +20,8 @@ async def test_ehlo_names_what_is_offered() -> None:
             "250-PIPELINING",
             "250-SIZE 52428800",
             "250-8BITMIME",
+            "250-BINARYMIME",
+            "250-CHUNKING",
             "250-SMTPUTF8",
             "250 ENHANCEDSTATUSCODES",
         ]
@@ -49,7 +51,7 @@ async def test_every_reply_after_ehlo_has_an_enhanced_code() -> None:  # RFC 203
         "NOOP", "NOOP argument", "RSET", "RSET argument", "HELP", "VRFY alice", "VRFY", "EXPN list",
         "MAIL", "MAIL FROM:<>", "MAIL FROM:<>", "RCPT", "RCPT TO:<nobody@example.test>",
         "RCPT TO:<a@elsewhere.test>", "RCPT TO:<alice@example.test>", "DATA now", "RSET", "DATA",
-        "RCPT TO:<alice@example.test>", "STARTTLS", "AUTH PLAIN", "BDAT 3 LAST", "", "\x00",
+        "RCPT TO:<alice@example.test>", "STARTTLS", "AUTH PLAIN", "BDAT 0 LAST", "", "\x00",
         "QUIT now", "QUIT",
     ]  # fmt: skip
     async with World() as world, world.peer() as peer:
@@ -76,7 +78,7 @@ async def test_every_reply_after_ehlo_has_an_enhanced_code() -> None:  # RFC 203
         (["VRFY ålice@example.test SMTPUTF8"], "252 2.0.0"),
         (["EXPN list"], "502 5.5.1"),
         (["STARTTLS"], "502 5.5.1"),
-        (["BDAT 3 LAST"], "500 5.5.2"),
+        (["BDAT 0 LAST"], "503 5.5.1"),
         (["noop"], "250 2.0.0"),
         (["mail from:<>"], "250 2.1.0"),
         (["MAIL FROM:<> SIZE=52428800"], "250 2.1.0"),
@@ -86,7 +88,8 @@ async def test_every_reply_after_ehlo_has_an_enhanced_code() -> None:  # RFC 203
         (["MAIL FROM:<> SIZE=1 SIZE=2"], "501 5.5.4"),
         (["MAIL FROM:<> BODY=8BITMIME"], "250 2.1.0"),
         (["MAIL FROM:<> body=7bit"], "250 2.1.0"),
-        (["MAIL FROM:<> BODY=BINARYMIME"], "501 5.5.4"),
+        (["MAIL FROM:<> BODY=BINARYMIME"], "250 2.1.0"),
+        (["MAIL FROM:<> BODY=9BIT"], "501 5.5.4"),
         (["MAIL FROM:<> SMTPUTF8"], "250 2.1.0"),
         (["MAIL FROM:<> SMTPUTF8=yes"], "501 5.5.4"),
         (["MAIL FROM:<> RET=HDRS"], "555 5.5.4"),

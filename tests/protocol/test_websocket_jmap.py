@@ -17,6 +17,7 @@ from gateways.http.settings import HttpSettings
 from mail.errors import Unavailable
 from tests.protocol.http_fakes import (
     ALICE,
+    ALICE_ACCESS,
     ALICE_AUTH,
     BOB_AUTH,
     JMAP,
@@ -51,7 +52,7 @@ async def test_request_and_response() -> None:
             "@type": "Response",
             "requestId": "R1",
             "methodResponses": [["Core/echo", {"x": 1}, "0"]],
-            "sessionState": session_state(ALICE, HttpSettings()),
+            "sessionState": session_state(ALICE_ACCESS, HttpSettings()),
         }
         [(account, body)] = house.mail.requests
         assert account == ALICE

@@ -143,3 +143,14 @@ async def test_a_slow_reader_hears_the_latest_alone() -> None:
         while heard[-1]["pushState"] != "499.5.6":
             heard.append(await receive(socket))
         assert len(heard) <= 2, "one that was on its way, and the latest"
+
+
+async def test_the_socket_ends_with_the_sign_in() -> None:
+    async with running() as house, house.websocket() as socket:
+        await send(socket, ENABLE)
+        await receive(socket)
+        house.accounts.end_all()
+        async with asyncio.timeout(PATIENCE_S):
+            await socket.wait_closed()
+        assert socket.close_code == 1008
+        await house.push.until_listeners(ALICE, 0)

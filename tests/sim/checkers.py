@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mail.folders import Counters, count_thread
+from storage.audit import Audit
 from storage.mailbox_reader import Blobs, MailboxReader
 from storage.transaction import State
 
@@ -36,6 +37,8 @@ def mailbox_problems(mailbox: int, state: State, blobs: Blobs) -> list[str]:
     if size != reader.info.size_bytes:
         problems.append(f"{size} octets, {reader.info.size_bytes} counted")
     problems.extend(_counter_problems(reader, emails))
+    audit = Audit(mailbox, state, blobs)
+    problems.extend(f"{one.kind}: {one.text}" for one in audit.steps() if one is not None)
     return problems
 
 

@@ -109,6 +109,34 @@ class SimDatabase:
         self._disk.operation()
         self._disk.flushed = max(self._disk.flushed, upto)
 
+    def view(self) -> SimView:
+        return SimView(dict(self._families.values[Family.STATE]))
+
+    async def rewrite(self, *, blobs: bool) -> None:
+        await self.flush()
+
+    def counts(self) -> dict[str, float]:
+        return {}
+
+    def close(self) -> None:
+        return
+
+
+class SimView:
+    """The state at one moment."""
+
+    def __init__(self, values: dict[bytes, bytes]) -> None:
+        self._values = values
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._values.get(key)
+
+    def scan(
+        self, start: bytes, end: bytes, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        for key in sorted((k for k in self._values if start <= k < end), reverse=reverse):
+            yield key, self._values[key]
+
     def close(self) -> None:
         return
 

@@ -17,6 +17,7 @@ from actors.request_ids import request_id_from
 from mail.errors import MailError, NotFound
 from mail.summary import EmailAddress, SearchText, Summary
 from storage.blobs import digest_of
+from storage.collector import Collector
 from storage.mailbox_reader import MailboxReader
 from storage.mailbox_writer import MailboxWriter
 from storage.shard import Shard
@@ -33,6 +34,7 @@ class Mail:
 
     acknowledged: dict[bytes, int] = field(default_factory=dict)
     destroyed: dict[int, None] = field(default_factory=dict)
+    raws: dict[bytes, None] = field(default_factory=dict)  # every message sent to it
     uids: dict[tuple[int, int], int] = field(default_factory=dict)  # every UID ever seen
 
 
@@ -86,6 +88,7 @@ class Simulator:
         shard = self.shard = self._open()
         await self._or_crash(shard, shard.recover())
         clients = [self._client(shard, self.rng.choice(MAILBOXES)) for _ in range(self.operations)]
+        clients += [self._collect(shard) for _ in range(self.rng.randint(0, 5))]
         unanswered, self.unanswered = self.unanswered, []
         repeats = [self._deliver(shard, command) for command in unanswered]
         await self._or_crash(shard, asyncio.gather(*repeats, *clients))
@@ -123,9 +126,35 @@ class Simulator:
             if self.rng.random() < 0.2:  # The answer was lost on its way: once more.
                 await self._deliver(shard, command)
 
+    async def _collect(self, shard: Shard) -> None:
+        """Drop what nothing refers to, between everything else."""
+
+        async def pause() -> None:
+            for _ in range(self.rng.randint(0, 3)):
+                await asyncio.sleep(0)
+
+        for _ in range(self.rng.randint(0, 40)):
+            await asyncio.sleep(0)
+        collector = Collector(shard, pause=pause, dry_run=False)
+        try:
+            await collector.run()
+            await collector.rewrite()
+        except MailError:
+            return
+
     def _letter(self, mailbox: int) -> Deliver:
         size = self.rng.choice((0, 10, 2_000, 70_000, 300_000))
         raw = self.rng.randbytes(16) + b"x" * size
+        known = self.mail[mailbox].raws
+        others = [
+            other
+            for mail in self.mail.values()
+            for other in mail.raws
+            if other not in known and mail.acknowledged.get(digest_of(other)) in mail.destroyed
+        ]
+        if others and self.rng.random() < 0.5:
+            raw = self.rng.choice(others)  # What was destroyed elsewhere, and may be dropped now.
+        known[raw] = None
         thread = self.rng.randint(1, 8)
         summary = Summary(
             subject=f"thread {thread}",

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from actors import directory_client, wire
 from actors import lane as lane_module
 from actors import router as router_module
-from actors import wire
 from actors.commands import (
     Account,
     Command,
@@ -218,7 +218,7 @@ class DirectoryShard:
 async def test_nothing_remembered_outlives_the_watch_whatever_ends_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(router_module, "WATCH_AGAIN_S", 0.02)
+    monkeypatch.setattr(directory_client, "WATCH_AGAIN_S", 0.02)
     directory = DirectoryShard()
     transport = LocalTransport()
     transport.shards[ShardId(1)] = directory.handle

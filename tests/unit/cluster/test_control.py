@@ -6,7 +6,8 @@ import httpx
 import pytest
 
 from cluster.administration import Administration
-from cluster.control import BODY_BYTES_MAX, Control, TokenGate
+from cluster.control import Control, TokenGate
+from cluster.control_body import BODY_BYTES_MAX
 from mail.errors import AlreadyExists, NotFound
 
 

@@ -53,6 +53,18 @@ def test_command_line_wins_over_all(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (found.value, found.source) == (tmp_path, "command line")
 
 
+def test_networks_and_limits_of_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIO_SMTP__TRUSTED_NETWORKS", '["192.0.2.0/24"]')
+    monkeypatch.setenv("HELIO_SMTP__ADDRESS_LIMITS__CONNECTIONS_MAX", "7")
+    smtp = load().settings.smtp
+    assert smtp.trusted_networks == ("192.0.2.0/24",)
+    assert smtp.address_limits.connections_max == 7
+    assert smtp.network_limits.connections_max == 200
+    assert shown("smtp.address_limits.connections_max").source == "environment"
+    monkeypatch.setenv("HELIO_SMTP__PROXY_NETWORKS", '["192.0.2.1/24"]')
+    assert "smtp.proxy_networks" in refusal()
+
+
 def test_every_setting_says_what_it_does() -> None:
     assert [one.name for one in load().shown() if not one.doc] == []
 

@@ -1,7 +1,7 @@
 """Status: the facts of a shard in each of its states."""
 
 from actors.commands import DIRECTORY_SHARD, ShardId, ShardRow, ShardShown
-from cluster.status import shard_facts, with_directory
+from cluster.status import resting, shard_facts, with_directory
 
 ROW = ShardRow(ShardId(2), "mailbox", ("n1",), 4)
 
@@ -33,6 +33,12 @@ def test_silent_shard() -> None:
     facts = shard_facts(ROW, None, "n1")
     assert (facts["primary"], facts["pid"]) == (None, None)
     assert facts["replicas"][0]["state"] == "unreachable"
+
+
+def test_resting_shard_has_no_process() -> None:
+    facts = shard_facts(ROW, resting(ShardId(2)), "n1")
+    assert (facts["primary"], facts["pid"]) == (None, None)
+    assert facts["replicas"][0]["state"] == "resting"
 
 
 def test_the_directory_is_a_shard_too() -> None:

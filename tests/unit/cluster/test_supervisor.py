@@ -2,7 +2,7 @@
 
 from actors.remote import Pulse
 from cluster.processes import Process
-from cluster.supervisor import MUTE_S_MAX, End, Seen, Start, decide
+from cluster.supervisor import MUTE_S_MAX, REST_S_MAX, End, Memory, Rest, Seen, Start, decide
 
 PROCESS = Process(pid=7, started_ticks=1)
 WELL = Seen(runs=True, pulse=Pulse(pid=7, working=True))
@@ -11,21 +11,35 @@ GONE = Seen(runs=False)
 
 
 def test_who_is_well_is_left_alone() -> None:
-    assert decide({"shard/2": WELL}, {"shard/2": PROCESS}, {}, 0.0) == []
+    assert decide({"shard/2": WELL}, Memory({"shard/2": PROCESS}), 0.0) == []
 
 
 def test_who_is_missing_is_started() -> None:
     seen = {"shard/1": WELL, "shard/2": GONE, "gateway/smtp/0": GONE}
-    assert decide(seen, {}, {}, 0.0) == [Start("shard/2"), Start("gateway/smtp/0")]
+    assert decide(seen, Memory(), 0.0) == [Start("shard/2"), Start("gateway/smtp/0")]
 
 
 def test_who_is_mute_gets_time() -> None:
-    processes, since = {"shard/2": PROCESS}, {"shard/2": 100.0}
-    assert decide({"shard/2": MUTE}, processes, since, 100.0 + MUTE_S_MAX - 1) == []
-    found = decide({"shard/2": MUTE}, processes, since, 100.0 + MUTE_S_MAX)
+    memory = Memory({"shard/2": PROCESS}, {"shard/2": 100.0})
+    assert decide({"shard/2": MUTE}, memory, 100.0 + MUTE_S_MAX - 1) == []
+    found = decide({"shard/2": MUTE}, memory, 100.0 + MUTE_S_MAX)
     assert found == [End("shard/2", PROCESS)]
 
 
 def test_nobody_unknown_is_ended() -> None:
-    assert decide({"shard/2": MUTE}, {}, {"shard/2": 0.0}, 10 * MUTE_S_MAX) == []
-    assert decide({"shard/2": MUTE}, {"shard/2": PROCESS}, {}, 10 * MUTE_S_MAX) == []
+    assert decide({"shard/2": MUTE}, Memory({}, {"shard/2": 0.0}), 10 * MUTE_S_MAX) == []
+    assert decide({"shard/2": MUTE}, Memory({"shard/2": PROCESS}), 10 * MUTE_S_MAX) == []
+
+
+def test_who_is_not_used_is_sent_to_rest() -> None:
+    idle = Seen(runs=True, pulse=Pulse(pid=7, working=True, idle_s=60.0))
+    seen = {"shard/2": idle, "gateway/smtp/0": WELL}
+    assert decide(seen, Memory(), 0.0, idle_s_max=60.0) == [Rest("shard/2")]
+    assert decide(seen, Memory(), 0.0, idle_s_max=61.0) == []
+    assert decide(seen, Memory(), 0.0, idle_s_max=0.0) == []
+
+
+def test_who_rests_is_left_alone_for_a_day() -> None:
+    memory = Memory(resting_since_s={"shard/2": 100.0})
+    assert decide({"shard/2": GONE}, memory, 100.0 + REST_S_MAX - 1) == []
+    assert decide({"shard/2": GONE}, memory, 100.0 + REST_S_MAX) == [Start("shard/2")]

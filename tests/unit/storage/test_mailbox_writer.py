@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from mail.errors import OverQuota
 from mail.summary import Summary
 from storage import keys, mailbox_writer
 from storage.mailbox_writer import MailboxWriter
@@ -85,3 +86,41 @@ def test_repeats_that_never_came_are_forgotten(writer: MailboxWriter) -> None:
         writer.expect_repeat(fingerprint, 7, NOW_MS + number * 10, NOW_MS + number * 10 + 200)
     prefix = keys.kind(1, b"x")
     assert len(list(writer._overlay.scan(prefix, keys.after(prefix)))) < 200
+
+
+def test_unread_mail_is_counted_once_whatever_happens_to_it(writer: MailboxWriter) -> None:
+    thread = [add(writer, "1", "plan"), add(writer, "2", "plan", answers=["1"])]
+    assert thread[0] == thread[1]
+    assert writer.info.unread == 2
+    writer.update_email(1, keywords=None, folders=(1, 3))
+    assert writer.info.unread == 2
+    writer.update_email(1, keywords=("$seen",), folders=None)
+    assert writer.info.unread == 1
+    writer.update_email(2, keywords=("$draft",), folders=None)
+    assert writer.info.unread == 0
+    writer.update_email(2, keywords=(), folders=(5,))
+    assert writer.info.unread == 1
+    writer.destroy_email(1)
+    writer.destroy_email(2)
+    assert (writer.info.unread, writer.info.emails) == (0, 0)
+
+
+def test_room(writer: MailboxWriter) -> None:
+    add(writer, "1", "plan")
+    writer.expect_room(1 << 40, 0)
+    writer.expect_room(90, 100)
+    with pytest.raises(OverQuota):
+        writer.expect_room(91, 100)
+
+
+def test_a_place_knows_since_when_and_keeps_it(writer: MailboxWriter) -> None:
+    add(writer, "1", "plan")
+    state = writer.email_state(1)
+    assert state is not None
+    assert state.places[0].since_ms == 0, "no time was given"
+    later = MailboxWriter(1, writer._overlay, NOW_MS + 5)
+    writer.finish()
+    later.update_email(1, keywords=("$seen",), folders=(1, 5))
+    state = later.email_state(1)
+    assert state is not None
+    assert {place.folder: place.since_ms for place in state.places} == {1: 0, 5: NOW_MS + 5}

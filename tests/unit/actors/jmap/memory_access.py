@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from actors.jmap.columns import Columns
 from actors.jmap.ids import account_id_of, email_id_of
 from actors.jmap.limits import CAPABILITY_CORE, CAPABILITY_MAIL
 from actors.jmap.request import evaluate
@@ -80,6 +81,7 @@ class MemoryAccess:
     def __init__(self) -> None:
         self.mailbox_id = MAILBOX
         self.state = MemoryState()
+        self.columns = Columns()
         self.memory_blobs = MemoryBlobs()
         self.clock_ms = NOW_MS
         self.now_ms: Callable[[], int] = lambda: self.clock_ms

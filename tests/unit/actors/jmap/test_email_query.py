@@ -221,7 +221,7 @@ async def test_windows(
     assert result["position"] == position
     assert result.get("total") == (5 if total else None)
     assert result["queryState"] == str(mail.reader().info.email_modseq)
-    assert result["canCalculateChanges"] is False
+    assert result["canCalculateChanges"] is True
     assert ("limit" in result) == ("limit" not in window)
 
 

@@ -107,7 +107,7 @@ async def test_query_response(access: MemoryAccess) -> None:
     result = await access.call("Mailbox/query", position=2, limit=2, calculateTotal=True)
     assert result == {
         "accountId": "A2a", "queryState": str(access.reader().info.folder_modseq),
-        "canCalculateChanges": False, "position": 2, "ids": ["F3", "F4"], "total": 6,
+        "canCalculateChanges": True, "position": 2, "ids": ["F3", "F4"], "total": 6,
     }  # fmt: skip
 
 

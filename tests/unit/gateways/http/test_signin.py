@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateways.http.signin import Credentials, parse_basic
+from gateways.http.signin import Credentials, parse_basic, parse_bearer
 
 
 def encode(text: str, encoding: str = "utf-8") -> str:
@@ -47,3 +47,20 @@ def test_nothing_raises(header: str) -> None:
 
 def test_a_password_is_in_no_repr() -> None:
     assert "secret" not in repr(Credentials("name", "secret"))
+
+
+@pytest.mark.parametrize(
+    "header, token",
+    [
+        ("Bearer hla_x", "hla_x"),
+        ("bEARER   hla_x ", "hla_x"),
+        ("Bearer", None),
+        ("Bearer ", None),
+        ("Bearerhla_x", None),
+        ("Basic hla_x", None),
+        ("Bearer " + "x" * 3_000, None),
+        ("", None),
+    ],
+)
+def test_bearer(header: str, token: str | None) -> None:
+    assert parse_bearer(header) == token

@@ -23,6 +23,8 @@ def test_the_defaults_agree() -> None:
         {"recipients_max": 0},
         {"idle_timeout_s": 0.0},
         {"data_timeout_s": 0.0},
+        {"line_timeout_s": 0.0},
+        {"session_timeout_s": 0.0},
         {"connections_max": 0},
     ],
 )

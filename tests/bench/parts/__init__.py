@@ -1,0 +1,1 @@
+"""Parts: what the benchmark measures, one module and one function `measure(stage)` each."""
