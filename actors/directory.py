@@ -120,6 +120,7 @@ class Directory(ShardHost):
         self._sign_ups = sign_up.SignUpLimits()
         self._uses: dict[Held, int] = {}
         self._noting: asyncio.Task[None] | None = None
+        self._running: dict[bytes, asyncio.Task[Reply]] = {}
 
     async def opened(self, shard: Shard) -> None:
         shard.has_index = False
@@ -163,7 +164,22 @@ class Directory(ShardHost):
             case ListShards():
                 return Shards(tuple(reader.shards()))
             case _:
-                return await self._change(command)
+                return await self._once(command)
+
+    async def _once(self, command: Command) -> Reply:
+        """Carry out a change; who repeats it while it is worked on waits for the same.
+
+        A password takes its time to hash, and hashing it again with every repeat would never end.
+        """
+        request_id: bytes = getattr(command, "request_id", b"")
+        if not request_id:
+            return await self._change(command)
+        running = self._running.get(request_id)
+        if running is None:
+            running = asyncio.create_task(self._change(command), name=type(command).__name__)
+            self._running[request_id] = running
+            running.add_done_callback(lambda _: self._running.pop(request_id, None))
+        return await asyncio.shield(running)
 
     async def _change(self, command: Command) -> Reply:
         plain = PLAIN_TURNS.get(type(command))

@@ -123,6 +123,9 @@ class Mailbox(ShardHost):
         if self._notifying is None or self._notifying.done():
             self._notifying = asyncio.create_task(self._notify(), name="notify")
 
+    def busy(self) -> bool:
+        return self.indexer.pending > 0 or self.upkeep.is_working
+
     async def _notify(self) -> None:
         """Tell the followers of what changed; one call a gateway, whatever has gathered."""
         while self._dirty:

@@ -71,7 +71,12 @@ class ShardHost:
 
     @property
     def idle_s(self) -> float:
-        """Return for how long nobody has asked for anything but how the shard is."""
+        """Return for how long nobody has asked for anything but how the shard is.
+
+        0 while it has work of its own, or cannot serve: then its process is to stay.
+        """
+        if self._shard is None or self._shard.read_only or self.busy():
+            return 0.0
         return time.monotonic() - self._used_at
 
     @property
@@ -135,6 +140,10 @@ class ShardHost:
 
     def applied(self, entries: Sequence[Applying]) -> None:
         """Take note of applied entries. For subclasses."""
+
+    def busy(self) -> bool:
+        """Say whether there is work that nobody waits for. For subclasses."""
+        return False
 
     def out_of_service(self, trouble: str) -> None:
         """Refuse everything from now on but ShowShard, which names the trouble."""

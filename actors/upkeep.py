@@ -132,6 +132,11 @@ class Upkeep:
             ), 0
         )  # fmt: skip
 
+    @property
+    def is_working(self) -> bool:
+        """Say whether a job runs."""
+        return any(job.state == RUNNING for job in self._jobs.values())
+
     def start(self, number: int) -> None:
         """Begin to do what is due; `number` spreads the shards of a node."""
         if any(self._hours.values()):

@@ -71,6 +71,7 @@ from mail.errors import AlreadyExists, SignInRefused, Unavailable
 
 SHARD_START_TIMEOUT_S = 60.0
 SHARD_POLL_S = 0.05
+BATCH_TIMEOUT_S = 60.0  # For some passwords to be hashed, slowly on purpose.
 SHARDS_STARTED_AT_ONCE = 8  # Each start takes a third of a second of one core.
 ACCOUNTS_PAGE = 1000
 DAY_MS = 24 * 3_600_000
@@ -122,7 +123,10 @@ class Administration:
         Those that are refused are named and stop no other. Raises Invalid, Unavailable.
         """
         command = AddAccounts(new_request_id(), tuple(accounts), quota_bytes)
-        results = (await ask(self._transport, DIRECTORY_SHARD, command, AccountsAdded)).results
+        added = await ask(
+            self._transport, DIRECTORY_SHARD, command, AccountsAdded, timeout_s=BATCH_TIMEOUT_S
+        )
+        results = added.results
         made = [one for one in results if isinstance(one, Account)]
         await self._serve_all({account.shard for account in made})
         refused = [

@@ -12,25 +12,51 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Protocol
 
-from mail.search import CjkSubstring, Term, WordPhrase, WordPrefix, folded, normalised, runs
+from mail.search import (
+    WORD_CHARS_MAX,
+    CjkSubstring,
+    Term,
+    WordPhrase,
+    WordPrefix,
+    folded,
+    normalised,
+    runs,
+)
 
 SNIPPET_BYTES_MAX = 255  # RFC 8621 §5: of a preview.
 # Of them in front of the first mark: it shall be seen in a line that is cut off.
 LEAD_CHARS_MAX = 60
+LEAD_BYTES_MAX = 120
+OCTETS_PER_CHARACTER_MAX = 5  # As `&amp;` has; UTF-8 has four.
 # A long text is looked through in blocks, of which most can be passed over at once; they
 # overlap, so that a phrase lies in one of them.
-BLOCK_CHARS = 8192
-OVERLAP_CHARS = 1024
+BLOCK_CHARS = 1024
+OVERLAP_CHARS = 512
 
 _OPEN, _CLOSE = "<mark>", "</mark>"
 _CHUNK = re.compile(r"\S+")
 _BLANKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f]+")
 # What NFC or NFKC may join to the character before it, beside combining marks: vowels and
 # finals of Hangul, half width voice marks and half width Hangul.
-_JOINING = re.compile("[\u1100-\u11ff\uff9e-\uffdc]")
+_JOINING = re.compile("[\u1160-\u11ff\uff9e-\uffdc]")
 
 Span = tuple[int, int]
+
+
+class Places(Protocol):
+    """Where each character of a normalised text is from."""
+
+    def __getitem__(self, at: int, /) -> Span: ...
+
+
+class _Unmoved:
+    """Places of a text whose characters are where they were."""
+
+    def __getitem__(self, at: int, /) -> Span:
+        return at, at + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +65,7 @@ class _Runs:
 
     words: list[str]
     word_spans: list[Span]
-    cjk: list[tuple[str, list[Span]]]  # a run, and the place of each of its characters
+    cjk: list[tuple[str, Places]]  # a run, and the place of each of its characters
 
 
 def highlight(text: str, terms: Sequence[Term]) -> str | None:
@@ -70,8 +96,12 @@ def excerpt(text: str, terms: Sequence[Term]) -> str | None:
 
 def spans(text: str, terms: Sequence[Term]) -> list[Span]:
     """Return which parts of `text` match any of the terms, in order, none overlapping."""
-    placed = _placed(text)
+    if text.isascii():
+        plain = text.lower()
+        patterns = (_ascii_pattern(term) for term in terms if not isinstance(term, CjkSubstring))
+        return _merged(match.span(1) for found in patterns for match in found.finditer(plain))
     found: list[Span] = []
+    placed = _placed(text, terms)
     for term in terms:
         match term:
             case WordPrefix(prefix):
@@ -87,6 +117,21 @@ def spans(text: str, terms: Sequence[Term]) -> list[Span]:
                         found.append((places[at][0], places[at + len(wanted) - 1][1]))
                         at = run.find(wanted, at + 1)
     return _merged(found)
+
+
+@lru_cache(maxsize=1024)
+def _ascii_pattern(term: WordPrefix | WordPhrase) -> re.Pattern[str]:
+    """Return what finds a term in ASCII text in lower case, many times as fast."""
+    if isinstance(term, WordPrefix):
+        words, last_is_prefix = [term.prefix], True
+    else:
+        words, last_is_prefix = list(term.words), term.last_is_prefix
+    parts = [re.escape(word) for word in words]
+    for i, word in enumerate(words):
+        if len(word) == WORD_CHARS_MAX or (last_is_prefix and i == len(words) - 1):
+            parts[i] += "[a-z0-9]*"
+    phrase = "[^a-z0-9]+".join(parts)
+    return re.compile(f"(?<![a-z0-9])(?=({phrase})(?![a-z0-9]))")
 
 
 def _phrases(phrase: WordPhrase, placed: _Runs) -> Iterator[Span]:
@@ -112,29 +157,36 @@ def _merged(found: Iterable[Span]) -> list[Span]:
 # Places ---------------------------------------------------------------------------------------
 
 
-def _placed(text: str) -> _Runs:
+def _placed(text: str, terms: Sequence[Term]) -> _Runs:
     """Return the runs of `text`, as `mail.search` finds them, with their places in it."""
     found = _Runs([], [], [])
+    if (whole := normalised(text)) == text.casefold() and len(whole) == len(text):
+        # Each character became one, as in most texts: case folding never takes any away.
+        if all(isinstance(term, CjkSubstring) for term in terms):
+            # What is nothing but such characters lies within one run wherever it is.
+            found.cjk.append((whole, _Unmoved()))
+            return found
+        for start, end, run, is_cjk in runs(text):
+            if is_cjk:
+                found.cjk.append((run, [(i, i + 1) for i in range(start, end)]))
+            else:
+                found.words.append(run)
+                found.word_spans.append((start, end))
+        return found
     # White space ends every run, and nothing is joined across it.
     for chunk in _CHUNK.finditer(text):
-        _place(chunk[0], chunk.start(), found)
+        places = _places(chunk[0], chunk.start())
+        for start, end, run, is_cjk in runs(chunk[0]):
+            if is_cjk:
+                found.cjk.append((run, places[start:end]))
+            else:
+                found.words.append(run)
+                found.word_spans.append((places[start][0], places[end - 1][1]))
     return found
 
 
-def _place(chunk: str, offset: int, found: _Runs) -> None:
-    places = _places(chunk, offset)
-    for start, end, run, is_cjk in runs(chunk):
-        if is_cjk:
-            found.cjk.append((run, list(places[start:end])))
-        else:
-            found.words.append(run)
-            found.word_spans.append((places[start][0], places[end - 1][1]))
-
-
-def _places(chunk: str, offset: int) -> Sequence[Span]:
+def _places(chunk: str, offset: int) -> list[Span]:
     """Return for each character of the normalised chunk what it was made from."""
-    if chunk.isascii():
-        return [(i, i + 1) for i in range(offset, offset + len(chunk))]
     places: list[Span] = []
     text = ""
     for start, end in _clusters(chunk):
@@ -175,7 +227,8 @@ def _blocks(length: int) -> Iterator[Span]:
 def _may_match(block: str, terms: Sequence[Term]) -> bool:
     """Say at little cost whether looking closer may find something."""
     text = normalised(block)
-    plain = text if text.isascii() else folded(text)
+    only_cjk = all(isinstance(term, CjkSubstring) for term in terms)
+    plain = text if only_cjk or text.isascii() else folded(text)
     for term in terms:
         match term:
             case WordPrefix(prefix):
@@ -192,7 +245,8 @@ def _may_match(block: str, terms: Sequence[Term]) -> bool:
 
 def _lead(block: str, start: int) -> int:
     """Return where an excerpt begins: a little before the mark, with a whole word."""
-    begin = max(0, start - LEAD_CHARS_MAX)
+    before = block[max(0, start - LEAD_CHARS_MAX) : start]
+    begin = start - _fitting(before[::-1], LEAD_BYTES_MAX)
     if begin:
         blank = _BLANKS.search(block, begin, start)
         begin = blank.end() if blank is not None else begin
@@ -226,16 +280,26 @@ def _bounded(pieces: Iterable[tuple[str, bool]]) -> str:
     for text, marked in pieces:
         room = left - len(_OPEN + _CLOSE) if marked else left
         line = _BLANKS.sub(" ", text[: SNIPPET_BYTES_MAX + 1])
-        kept, size = 0, 0
-        for character in line:
-            size += len(html.escape(character, quote=False).encode("utf-8", "replace"))
-            if size > room:
-                break
-            kept += 1
+        kept = _fitting(line, room)
         if kept:
             piece = _html(line[:kept], marked=marked)
             out += piece
-            left -= len(piece.encode("utf-8", "replace"))
+            left -= _octets(piece)
         if kept < len(line) or not left:
             break
     return out.strip()
+
+
+def _fitting(text: str, octets_max: int) -> int:
+    """Return how many characters from the start fit into so many octets of HTML."""
+    size = _octets(_html(text, marked=False))
+    if size == len(text):
+        return max(0, min(size, octets_max))
+    kept = len(text)
+    while kept and (excess := _octets(_html(text[:kept], marked=False)) - octets_max) > 0:
+        kept -= min(kept, -(-excess // OCTETS_PER_CHARACTER_MAX))
+    return kept
+
+
+def _octets(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))

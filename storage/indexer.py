@@ -1,8 +1,9 @@
 """Indexer: keeps a shard's search index in step with its log, and searches exactly.
 
 The index is derived (R9): it follows the log some way behind, and the log index that it has
-reached is written to the shard after each of its commits. A search first carries the tail
-over, so its answer holds the newest mail; destroyed messages leave in the same way.
+reached is written to the shard after each of its commits. A search reads what its mailbox
+has beyond that, or carries it over first if it is much, so its answer holds the newest mail;
+destroyed messages leave in the same way.
 
 State       soft: which emails changed since the last commit, and their text while there is
             room for it; both are found again from the log and the blobs.
@@ -14,6 +15,7 @@ import asyncio
 from collections import Counter as Tally
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,10 @@ COMMIT_DOCUMENTS_MAX = 500
 QUIET_S = 0.5
 PENDING_EMAILS_MAX = 20_000
 FAILURES_MAX = 3
+# What a search reads of its mailbox's newest emails, rather than wait for a commit, which
+# takes tens of milliseconds: they take some five.
+TAIL_EMAILS_MAX = 50
+TAIL_CHARS_MAX = 100_000
 # Emails of one mailbox that a search reads when a full disk keeps them out of the index.
 UNINDEXED_READ_MAX = 5000
 FOLLOW_AGAIN_S = 30.0
@@ -154,11 +160,13 @@ class Indexer:
         when these are too many, and when the index cannot be used, nor made anew.
         """
         wanted = [Field(name) for name in fields]
-        unindexed: list[int] = []
-        try:
-            await self.catch_up()
-        except IndexFull:
-            unindexed = [email_id for owner, email_id in self._pending if owner == mailbox]
+        unindexed = self._waiting(mailbox)
+        if self._index is None or not self._is_short(mailbox, unindexed):
+            try:
+                await self.catch_up(mailbox)
+                unindexed = []
+            except IndexFull:
+                unindexed = self._waiting(mailbox)
         index = self._index
         if index is None or len(unindexed) > UNINDEXED_READ_MAX:
             raise Unavailable
@@ -184,7 +192,7 @@ class Indexer:
     ) -> None:
         """Bring `found` up to date with emails that are not in the index."""
         for email_id in emails:
-            text = await self._text(mailbox, email_id, keep=True)
+            text = await self._text(mailbox, email_id)
             found.discard(email_id)
             if text is not None and all(
                 any(matches((term,), field.of(text)) for field in fields) for term in terms
@@ -192,10 +200,29 @@ class Indexer:
                 found.add(email_id)
             await asyncio.sleep(0)
 
-    async def catch_up(self) -> None:
-        """Carry over everything that is applied now; what comes later may wait.
+    def _waiting(self, mailbox: int) -> list[int]:
+        """Return the emails of a mailbox that the index does not hold as they are now."""
+        keys = (*self._pending, *self._taken)
+        return list(dict.fromkeys(email_id for owner, email_id in keys if owner == mailbox))
 
-        Raises IndexFull when the disk has no room for it, Unavailable.
+    def _is_short(self, mailbox: int, emails: Sequence[int]) -> bool:
+        """Say whether to read these emails is quicker than to index them."""
+        if len(emails) > TAIL_EMAILS_MAX:
+            return False
+        reader = MailboxReader(mailbox, self._shard.state)
+        chars = 0
+        for email_id in emails:
+            text = self._texts.get((mailbox, email_id))
+            if text is not None:
+                chars += _chars(text)
+            elif reader.email(email_id) is not None:
+                return False  # Its text would have to be read from the disk.
+        return chars <= TAIL_CHARS_MAX
+
+    async def catch_up(self, mailbox: int | None = None) -> None:
+        """Carry over everything that is applied now, or what is of one mailbox.
+
+        What comes later may wait. Raises IndexFull when the disk has no room for it, Unavailable.
         """
         async with self._lock:
             if self._index is None:
@@ -203,27 +230,31 @@ class Indexer:
                 if self._index is None:
                     raise Unavailable
                 self._find_pending(self._index)
-            left = len(self._pending)
+            left = self._count_pending(mailbox)
             if left and self._shard.read_only:
                 raise IndexFull
-            while self._pending and left > 0:
-                taken = await self._commit_some(self._index)
+            while left > 0:
+                taken = await self._commit_some(self._index, mailbox)
                 # An index made anew holds nothing yet: then all of it has to be carried over.
-                left = left - taken if taken else len(self._pending)
+                left = left - taken if taken else self._count_pending(mailbox)
             self._note_reached()
+
+    def _count_pending(self, mailbox: int | None) -> int:
+        if mailbox is None:
+            return len(self._pending)
+        return sum(owner == mailbox for owner, _ in self._pending)
 
     def _note_reached(self) -> None:
         """Remember how far the log is indexed: up to the oldest change that still waits."""
-        oldest = next(iter(self._pending.values()), self._reached + 1)
+        oldest = min(self._pending.values(), default=self._reached + 1)
         if oldest - 1 > self._shard.indexed_index:
             self._shard.note_indexed(oldest - 1)
 
-    async def _commit_some(self, index: SearchIndex) -> int:
+    async def _commit_some(self, index: SearchIndex, mailbox: int | None) -> int:
         """Index a batch and return how many emails left the queue; 0 when the index failed."""
-        batch: list[tuple[_EmailKey, int]] = []
-        while self._pending and len(batch) < COMMIT_DOCUMENTS_MAX:
-            batch.append(self._pending.popitem(last=False))
-        self._taken = [key for key, _ in batch]
+        wanted = (key for key in self._pending if mailbox is None or key[0] == mailbox)
+        self._taken = list(islice(wanted, COMMIT_DOCUMENTS_MAX))
+        batch = [(key, self._pending.pop(key)) for key in self._taken]
         try:
             await self._take_in(index, self._taken, complete=not self._pending)
         except IndexFailed as error:
@@ -240,6 +271,9 @@ class Indexer:
             raise
         finally:
             self._taken = []
+        for key, _ in batch:
+            if key not in self._pending and (text := self._texts.pop(key, None)) is not None:
+                self._text_chars -= _chars(text)
         self._failures_in_a_row = 0
         return len(batch)
 
@@ -249,11 +283,10 @@ class Indexer:
         batch: Sequence[_EmailKey],
         *,
         complete: bool,
-        keep: bool = False,
         pause: Pause = _yield,
     ) -> None:
         for mailbox, email_id in batch:
-            text = await self._text(mailbox, email_id, keep=keep)
+            text = await self._text(mailbox, email_id)
             if text is None:
                 index.remove(mailbox, [email_id])
             else:
@@ -317,14 +350,14 @@ class Indexer:
         for emails in emails_in(self._shard.state, COMMIT_DOCUMENTS_MAX):
             if not self._shard.has_room():
                 raise DiskFull
-            await self._take_in(shadow.index, emails, complete=False, keep=True, pause=pause)
+            await self._take_in(shadow.index, emails, complete=False, pause=pause)
             done += len(emails)
             progress(done, max(done, total))
 
     async def _switch(self, shadow: ShadowIndex) -> None:
         """Catch the shadow up and let it take the place; changes from here on still wait."""
         changed, shadow.changed = list(shadow.changed), {}
-        await self._take_in(shadow.index, changed, complete=True, keep=True)
+        await self._take_in(shadow.index, changed, complete=True)
         live = self._index
         if live is None:
             raise Unavailable
@@ -362,12 +395,9 @@ class Indexer:
         if self._index is not None:
             self._find_pending(self._index)
 
-    async def _text(self, mailbox: int, email_id: int, *, keep: bool = False) -> SearchText | None:
+    async def _text(self, mailbox: int, email_id: int) -> SearchText | None:
         """Return the text of an email, or None when it is destroyed."""
         kept = self._texts.get((mailbox, email_id))
-        if kept is not None and not keep:
-            del self._texts[mailbox, email_id]
-            self._text_chars -= _chars(kept)
         record = MailboxReader(mailbox, self._shard.state).email(email_id)
         if record is None:
             return None

@@ -41,7 +41,8 @@ PORT_SETTINGS = (
 READY_POLL_S = 0.005  # Below what a start differs from the next.
 REQUEST_MAX_S = 60.0
 COMMAND_MAX_S = 120.0
-ACCOUNTS_MAX_S = 1800.0  # Ten thousand passwords are hashed, each slowly on purpose.
+ACCOUNTS_MAX_S = 600.0
+PASSWORDS_MAX = 64  # Accounts with a password: each is hashed, slowly on purpose.
 IMPORT_MAX_S = 1800.0
 LOG_TAIL_CHARS = 2000
 COUNTS_AT_ONCE = 8
@@ -98,17 +99,14 @@ class Heliograph:
         return took_s
 
     def add_accounts(self, users: Sequence[str]) -> None:
-        """Make accounts, all with the one password."""
+        """Make accounts; the first have the one password, the others nobody signs in to."""
         if not users:
             return
-        # FALLBACK
-        control = self._control()
-
-        def add(user: str) -> None:
-            control.ask("POST", "accounts", body={"address": user, "password": PASSWORD})
-
-        with ThreadPoolExecutor(COUNTS_AT_ONCE) as threads:
-            list(threads.map(add, users))
+        with_password = max(0, PASSWORDS_MAX - len(self.users))
+        lines = [f"{user},{PASSWORD}" for user in users[:with_password]] + [*users[with_password:]]
+        file = self._directory / "accounts"
+        file.write_text("\n".join(lines) + "\n")
+        self._helio("account", "add", "--file", str(file), timeout_s=ACCOUNTS_MAX_S)
         self.users = (*self.users, *users)
 
     def import_maildir(self, user: str, maildir: Path) -> None:
@@ -138,8 +136,8 @@ class Heliograph:
         return f"Heliograph {self.status()['version']}"
 
     def delivered(self) -> int:
-        """Return the sum of all folders of all accounts, Junk included (RFC 8621 §2)."""
-        return sum(self.messages(user) for user in self.users)
+        """Return the messages of all accounts, Junk included."""
+        return sum(self.counts().values())
 
     def backlog(self) -> int:
         """Return what the queues hold: a message is in its mailbox before its 250, or there."""

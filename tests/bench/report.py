@@ -47,7 +47,9 @@ def push_line(result: PushResult) -> str:
     )
 
 
-def load_table(loads: Sequence[LoadResult], label: str, flushes: Sequence[FlushResult] = ()) -> str:
+def load_table(
+    loads: Sequence[LoadResult], label: str, flushes: Sequence[FlushResult] = (), *, note: str = ""
+) -> str:
     """Return a row of medians for each system and, for two systems, a row of ratios."""
     chosen = [load for load in loads if load.load == label]
     systems = list(dict.fromkeys(load.system for load in loads))

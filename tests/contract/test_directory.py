@@ -46,6 +46,7 @@ from actors.request_ids import new_request_id
 from mail.address import Address, parse_address
 from mail.errors import AlreadyExists, Invalid, InvalidAddress, NotFound, SignInRefused
 from storage import keys
+from storage.records import CredentialRecord
 from tests.contract.house import House, house
 
 
@@ -392,3 +393,23 @@ async def test_a_directory_of_an_older_release(tmp_path: Path) -> None:
         await built.add_account("c@example.test")
         await built.ask(RemoveAccount(new_request_id(), "a@example.test"), Account)
         assert await who(built, "postmaster@example.test") == "b@example.test"
+
+
+async def test_a_repeat_waits_for_the_password_that_is_hashed_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path, "alice") as (built, _):
+        hashed: list[str] = []
+        make = built.directory._hasher.make
+
+        async def counted(password: str, *, now_ms: int) -> CredentialRecord:
+            hashed.append(password)
+            return await make(password, now_ms=now_ms)
+
+        monkeypatch.setattr(built.directory._hasher, "make", counted)
+        command = AddAccount(new_request_id(), "bob@example.test", "a long password")
+        first, second = await asyncio.gather(
+            built.ask(command, Account), built.ask(command, Account)
+        )
+        assert first == second
+        assert hashed == ["a long password"]

@@ -172,3 +172,20 @@ async def test_the_directory_does_not_keep_its_log_for_an_index_it_has_not(
             assert await ask(directory, AddDomain(new_request_id(), name)) == Done()
         assert directory.shard.applied.index - directory.shard.log_first <= 10
         await directory.close()
+
+
+async def test_only_a_shard_that_is_well_and_unused_is_idle(tmp_path: Path) -> None:
+    mailbox = await started(tmp_path)
+    mailbox._used_at -= 100
+    assert mailbox.idle_s >= 100
+    await ask(mailbox, ShowShard())  # Whoever looks how it is does not use it.
+    assert mailbox.idle_s >= 100
+    await ask(mailbox, delivery())
+    assert mailbox.idle_s < 100
+    mailbox._used_at -= 100
+    assert mailbox.idle_s == 0  # The search index does not have the message yet.
+    await mailbox.indexer.catch_up()
+    assert mailbox.idle_s >= 100
+    mailbox.out_of_service("a rotten block")
+    assert mailbox.idle_s == 0  # Its trouble would not be seen any more.
+    await mailbox.close()

@@ -34,7 +34,7 @@ def marked(text: str, query: str) -> str | None:
         ("red apple pie", '"apple pie"', "red <mark>apple pie</mark>"),
         ("apple, pie", '"apple pie"', "<mark>apple, pie</mark>"),
         ("pie apple", '"apple pie"', None),
-        ("mail alice@example.test now", "alice@exam", "mail <mark>alice@example.test</mark> now"),
+        ("mail alice@example.test now", "alice@exam", "mail <mark>alice@example</mark>.test now"),
         ("내일 회의를 합니다", "회의", "내일 <mark>회의</mark>를 합니다"),
         ("東京都の会議", "京都", "東<mark>京都</mark>の会議"),
         ("ㅋㅋㅋ", "ㅋㅋ", "<mark>ㅋㅋㅋ</mark>"),
@@ -81,9 +81,18 @@ def test_a_word_longer_than_the_excerpt_is_cut_inside_its_mark() -> None:
     assert found.count("<mark>") == found.count("</mark>")
 
 
+@pytest.mark.parametrize("before", ["&" * 300, "회" * 300, "😀" * 300, "<", "a " * 300])
+def test_the_mark_is_in_the_excerpt_whatever_is_in_front_of_it(before: str) -> None:
+    found = excerpt(before + " needle " + before, parse_query("needle"))
+    assert found is not None
+    assert "<mark>needle</mark>" in found
+    assert len(found.encode()) <= SNIPPET_BYTES_MAX
+
+
 PIECES = [
-    *"가나다회의ㅋあいアー漢字𠮷", *"abcéßøАя07", *"ＡｂﷺｶﾞÀ\u0301\u1112\u1161\u11ab😀\"'-_.@&<>\n\t",
-    *["ab", "abc", "회의", "a@b.c", " ", " ", " "],
+    *"가나다회의ㅋあいアー漢字𠮷", *"abcéßøАя07",
+    *"ＡｂﷺｶﾞÀ\u0301\u1112\u1161\u11ab😀\"'-_.@&<>\n\t",
+    *["ab", "abc", "회의", "a@b.c", " ", " ", " ", "a b", "x" * 63, "x" * 64],
 ]  # fmt: skip
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 

@@ -50,7 +50,71 @@ async def test_a_search_holds_the_newest_mail_and_none_that_is_destroyed(tmp_pat
         assert await indexer.search(1, ["subject"], "apple") == {second.email_id}
         assert await indexer.search(2, ["subject"], "apple") == set()
         assert await indexer.search(1, ["subject"], " ") is None
+        await indexer.catch_up()
         assert shard.indexed_index == shard.applied.index
+        await indexer.close()
+
+
+async def test_a_search_reads_a_few_new_emails_and_commits_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit takes tens of milliseconds, which nobody who searches has to wait for."""
+    monkeypatch.setattr(indexer_module, "TAIL_EMAILS_MAX", 3)
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        found = set()
+
+        async def come(mailbox: int = 1) -> int:
+            command = letter("회의 apple", mailbox=mailbox)
+            reply = await deliver(shard, command)
+            indexer.expect(mailbox, reply.email_id, command.search_text)
+            return reply.email_id
+
+        for _ in range(3):
+            found.add(await come())
+            await come(mailbox=2)
+            assert await indexer.search(1, ["subject", "body"], "appl 의") == found
+            assert indexer.pending == 2 * len(found)
+        gone = found.pop()
+        await destroy(shard, gone)
+        assert await indexer.search(1, ["subject"], "apple") == found
+        assert indexer.pending == 6
+        found |= {await come(), await come()}
+        assert await indexer.search(1, ["subject"], "apple") == found
+        assert indexer.pending == 3  # those of the other mailbox still wait
+        assert shard.indexed_index < shard.applied.index
+        assert len(await indexer.search(2, ["subject"], "apple") or ()) == 3
+        await indexer.catch_up()
+        assert shard.indexed_index == shard.applied.index
+        assert not indexer._texts
+        assert indexer._text_chars == 0
+        await indexer.close()
+
+
+async def test_a_search_during_a_commit_has_what_is_being_committed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        command = letter("apple")
+        reply = await deliver(shard, command)
+        indexer.expect(1, reply.email_id, command.search_text)
+        real, going = indexer_module.SearchIndex.commit, threading.Event()
+
+        def slow(self: SearchIndex, *, complete: bool = True) -> None:
+            going.wait(10)
+            real(self, complete=complete)
+
+        monkeypatch.setattr(indexer_module.SearchIndex, "commit", slow)
+        commit = asyncio.create_task(indexer.catch_up())
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert indexer.pending == 0
+        assert await indexer.search(1, ["subject"], "apple") == {reply.email_id}
+        assert not commit.done()
+        going.set()
+        await commit
+        assert await indexer.search(1, ["subject"], "apple") == {reply.email_id}
         await indexer.close()
 
 
