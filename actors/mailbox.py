@@ -286,6 +286,7 @@ class Mailbox(ShardHost):
         found = super().metrics()
         if self._indexer is not None:
             found["index_pending"] = self._indexer.pending
+            found |= self.columns.counts()
         if self._upkeep is not None and self._shard is not None:
             found |= self._upkeep.metrics()
         return found

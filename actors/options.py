@@ -22,7 +22,6 @@ class ShardOptions:
     disk_floor_bytes: int = 256 << 20  # below so much free space writes are refused (R16)
     log_path: str = ""
     block_cache_bytes: int = 8 << 20  # of what was read from this shard's files
-    summary_cache_bytes: int = 4 << 20  # of emails as listings show them
     trash_days: int = 0  # mail is destroyed after so many days in Trash or Junk; 0: never
     junk_days: int = 0
     audit_hours: float = 0.0  # every mailbox is audited once in so many hours; 0: when asked

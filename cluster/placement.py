@@ -48,6 +48,7 @@ class NodePlan:
     junk_days: int = 0
     audit_hours: float = 0.0
     collect_hours: float = 0.0
+    block_cache_bytes: int = 8 << 20
     idle_actor_s: float = 0.0  # after which an unused shard is sent to rest; 0: never
 
     @property
@@ -66,6 +67,7 @@ class NodePlan:
             node=self.node,
             version=self.release,
             disk_floor_bytes=self.disk_floor_bytes,
+            block_cache_bytes=self.block_cache_bytes,
             trash_days=self.trash_days,
             junk_days=self.junk_days,
             audit_hours=self.audit_hours,

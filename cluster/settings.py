@@ -294,6 +294,9 @@ class Settings(BaseSettings):
         description="seconds after which the actor of an unused shard ends, until somebody "
         "asks for one of its mailboxes; 0 keeps all",
     )
+    block_cache_bytes: int = Field(
+        8 * MIB, ge=MIB, description="memory of each shard for what was read from its files"
+    )
     disk_floor_bytes: int = Field(
         256 * MIB, ge=MIB, description="free space below which writes are refused, not reads"
     )

@@ -256,6 +256,7 @@ class Node:
             audit_hours=settings.upkeep.audit_hours,
             collect_hours=settings.upkeep.collect_hours,
             idle_actor_s=settings.idle_actor_s,
+            block_cache_bytes=settings.block_cache_bytes,
         )
 
     def _start_ray(self, plan: NodePlan) -> RayTransport:

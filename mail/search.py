@@ -103,7 +103,9 @@ def index_form(text: str) -> tuple[str, str]:
     """
     if text.isascii():
         lines = text.lower().translate(_ASCII_BREAKS)
-        return _ASCII_LONG.sub(r"\1", lines), ""
+        if len(max(lines.split("\n"), key=len)) > WORD_CHARS_MAX:
+            lines = _ASCII_LONG.sub(r"\1", lines)
+        return lines, ""
     text_words: list[str] = []
     pairs: list[str] = []
     for run, is_cjk in _runs(text):

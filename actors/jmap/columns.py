@@ -20,8 +20,8 @@ from actors.jmap.limits import ROWS_PER_STEP
 from mail.errors import CannotCalculateChanges
 from storage.mailbox_reader import MailboxReader
 
-# Of one actor, beside its RocksDB: some two million emails.
-CACHE_BYTES_MAX = 64 << 20
+# Of one actor, beside its RocksDB: some half a million emails.
+CACHE_BYTES_MAX = 16 << 20
 # People use a dozen. What is beyond it is read email by email.
 KEYWORD_COLUMNS_MAX = 64
 # So many emails that arrived out of order are put in one by one; more are sorted in.
@@ -239,15 +239,28 @@ class ColumnCache:
     def __init__(self, bytes_max: int = CACHE_BYTES_MAX) -> None:
         self._bytes_max = bytes_max
         self._columns: OrderedDict[int, Columns] = OrderedDict()
+        self._hits = 0
+        self._misses = 0
 
     def of(self, mailbox_id: int) -> Columns:
         """Return the columns of a mailbox; those used longest ago make room for them."""
-        columns = self._columns.pop(mailbox_id, None) or Columns()
+        known = self._columns.pop(mailbox_id, None)
+        self._hits += known is not None
+        self._misses += known is None
+        columns = known or Columns()
         size_bytes = sum(other.size_bytes for other in self._columns.values())
         while self._columns and size_bytes + columns.size_bytes > self._bytes_max:
             size_bytes -= self._columns.popitem(last=False)[1].size_bytes
         self._columns[mailbox_id] = columns
         return columns
+
+    def counts(self) -> dict[str, float]:
+        """Return what the cache holds, in octets, and how often it was of use."""
+        return {
+            "column_cache_bytes": sum(one.size_bytes for one in self._columns.values()),
+            "column_cache_hits_total": self._hits,
+            "column_cache_misses_total": self._misses,
+        }
 
     def forget(self, mailbox_id: int) -> None:
         """Drop the columns of a mailbox."""

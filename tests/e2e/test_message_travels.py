@@ -328,6 +328,9 @@ def test_health_and_metrics(cluster: Cluster, alice: JmapClient) -> None:
         status, _, _ = alice.request("GET", path)
         assert status == 200
     status, _, text = alice.request("GET", "/metrics")
+    for cache in ("shard_block_cache", "shard_column_cache", "http_directory_cache"):
+        assert f"heliograph_{cache}_hit_ratio{{".encode() in text
+        assert f"heliograph_{cache}_bytes{{".encode() in text
     assert status == 200
     assert b"# TYPE" in text
 

@@ -205,8 +205,9 @@ async def test_searches_go_on_with_what_cannot_be_indexed(
         assert await actor.found("sunshine") == set()
         assert await actor.found("") is None
         assert actor.indexer.failures == 0, "the index is not made anew"
-    assert await actor.found("hailstone") == {old.email_id, new.email_id}
+    await actor.indexer.catch_up()
     assert actor.indexer.pending == 0
+    assert await actor.found("hailstone") == {old.email_id, new.email_id}
     await actor.close()
 
 
