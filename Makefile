@@ -67,7 +67,7 @@ cluster: install
 
 bench: install
 	sh tests/bench/install_rival.sh
-	@exec $(BIN)/python tests/bench/run.py
+	@exec $(BIN)/python tests/bench/run.py $(if $(PARTS),--parts $(PARTS))
 
 # Testing ----------------------------------------------------------------------------------
 
