@@ -69,6 +69,8 @@ class HttpConnection(asyncio.Protocol):
         """Send one request; return the body of the answer. Raises BenchError."""
         assert self._waiter is None
         assert self._transport is not None
+        if self._transport.is_closing():
+            raise BenchError("the server has closed the connection")
         self._waiter = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         try:
@@ -171,7 +173,8 @@ async def open_loop(
     async def work(opened: list[HttpConnection]) -> HttpLoadResult:
         latency_ms: list[float] = []
         waiting: deque[tuple[float, bytes]] = deque()
-        idle = list(opened)
+        # Used in turn: one that rests for some seconds is closed by the server.
+        idle = deque(opened)
         asking: set[asyncio.Task[None]] = set()
         failures: list[BaseException] = []
         began_s = time.perf_counter()
@@ -193,7 +196,7 @@ async def open_loop(
             await asyncio.sleep(max(0.0, due_s - time.perf_counter()))
             waiting.append((due_s, requests[number % len(requests)]))
             if idle:
-                task = asyncio.create_task(serve(idle.pop()))
+                task = asyncio.create_task(serve(idle.popleft()))
                 asking.add(task)
                 task.add_done_callback(done)
             if failures:

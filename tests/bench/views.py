@@ -91,9 +91,13 @@ class Client:
         return Views(
             newest=(self._list(inbox),),
             unread=(self._list({**inbox, "notKeyword": "$seen"}),),
-            search=tuple(self._list(search.filter) for search in searches),
+            search=self.search_requests(searches),
             thread=tuple(map(self._thread, self._some_threads())),
         )
+
+    def search_requests(self, searches: Sequence[Search]) -> tuple[bytes, ...]:
+        """Return a request for each search."""
+        return tuple(self._list(search.filter) for search in searches)
 
     def check(self, corpus: Corpus, searches: Sequence[Search]) -> None:
         """Compare what the server finds with what was sent. Raises BenchError."""

@@ -124,7 +124,7 @@ def _by_kind(client: Client, searches: list[Search], port: int) -> dict[str, tup
     found = {}
     for kind in dict.fromkeys(search.kind for search in searches):
         own = [search for search in searches if search.kind == kind]
-        requests = client.views(own).search
+        requests = client.search_requests(own)
         loop = run(closed_loop(requests, port=port, connections=1, duration_s=1.0))
         found[kind] = loop.latency_ms
     return found
