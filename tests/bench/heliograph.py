@@ -214,12 +214,6 @@ class Heliograph:
         said = (self._directory / "error.log").read_text(errors="replace")[-LOG_TAIL_CHARS:]
         raise BenchError(f"helio up gave no ready line (exit code {process.poll()}): {said}")
 
-    def messages(self, user: str) -> int:
-        """Return the number of messages in all folders of a mailbox (RFC 8621 §2)."""
-        arguments = {"ids": None, "properties": ["totalEmails"]}
-        result = self.jmap(user, "Mailbox/get", arguments)
-        return sum(int(mailbox["totalEmails"]) for mailbox in result["list"])
-
     def account_id(self, user: str) -> str:
         """Return the JMAP account of a user (RFC 8620 §2)."""
         if user not in self._account_ids:
