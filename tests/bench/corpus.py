@@ -13,11 +13,12 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import format_datetime
+from functools import cache
 from itertools import accumulate
 
 from tests.bench.system import DOMAIN
 
-VOCABULARY = 20_000
+VOCABULARY = 200_000  # The last of them is in some six of a hundred thousand messages.
 PEOPLE = 500
 BODY_WORDS = (40, 260)
 SUBJECT_WORDS = 5
@@ -45,26 +46,31 @@ class _Recent:
     references: str
 
 
-def vocabulary(seed: int) -> list[str]:
-    """Return different words, none shorter than four letters."""
-    chance = random.Random(seed)
-    words: dict[str, None] = {}
-    while len(words) < VOCABULARY:
-        words["".join(chance.choices(SYLLABLES, k=chance.choice((2, 3, 3, 4))))] = None
-    return list(words)
+def words(count: int, chance: random.Random) -> list[str]:
+    """Return so many different words, in the order in which they were made."""
+    made: dict[str, None] = {}
+    while len(made) < count:
+        made["".join(chance.choices(SYLLABLES, k=chance.choice((2, 3, 3, 4))))] = None
+    return list(made)
+
+
+@cache
+def vocabulary() -> tuple[list[str], list[float]]:
+    """Return the words of the language, the most common first, and the sums of their weights."""
+    ranks = range(1, VOCABULARY + 1)
+    return words(VOCABULARY, random.Random(0)), list(accumulate(1 / rank for rank in ranks))
 
 
 class Writer:
     """Draws words as a language uses them."""
 
     def __init__(self, seed: int) -> None:
-        self.chance = random.Random(seed)
-        self._words = vocabulary(seed)
-        self._weights = list(accumulate(1 / rank for rank in range(1, VOCABULARY + 1)))
+        self._chance = random.Random(seed)
+        self._words, self._weights = vocabulary()
 
     def draw(self, count: int) -> list[str]:
         """Return so many words."""
-        return self.chance.choices(self._words, cum_weights=self._weights, k=count)
+        return self._chance.choices(self._words, cum_weights=self._weights, k=count)
 
     def text(self, size_bytes: int) -> str:
         """Return lines of words, `size_bytes` octets or a line more."""
@@ -89,14 +95,7 @@ class Corpus:
         self._unread = unread
         self._writer = Writer(seed)
         self._chance = random.Random(seed + 1)
-        self._people = [
-            f"{first} {last} <{first}.{last}@{DOMAIN}>"
-            for first, last in zip(
-                self._chance.sample(vocabulary(seed + 2), PEOPLE),
-                self._chance.sample(vocabulary(seed + 3), PEOPLE),
-                strict=True,
-            )
-        ]
+        self._people = _people(self._chance)
         self._recent: deque[_Recent] = deque(maxlen=RECENT_MAX)
 
     def __iter__(self) -> Iterator[Piece]:
@@ -142,3 +141,11 @@ class Corpus:
         self.subject_holding.update(set(subject))
         self.holding.update({*words, *subject})
         self.unread += not seen
+
+
+def _people(chance: random.Random) -> list[str]:
+    """Return senders whose names are no words of the language, so that searches tell them apart."""
+    common = set(vocabulary()[0])
+    names = [name for name in words(4 * PEOPLE, chance) if name not in common]
+    pairs = zip(names[:PEOPLE], names[PEOPLE : 2 * PEOPLE], strict=True)
+    return [f"{first} {last} <{first}.{last}@{DOMAIN}>" for first, last in pairs]

@@ -65,6 +65,7 @@ class LoadOutcome:
     """What the generators reported."""
 
     messages: int
+    started_s: float  # On the monotonic clock.
     accepted_s: float  # From the first start to the last exit.
     exit_codes: tuple[int, ...]
 
@@ -151,4 +152,4 @@ def _run(commands: Sequence[list[str]], count: int) -> LoadOutcome:
             stderr.seek(0)
             said = stderr.read().decode(errors="replace").splitlines()[:STDERR_LINES_MAX]
             raise BenchError(f"smtp-source ended with {exit_codes}: {' | '.join(said)}")
-    return LoadOutcome(count, accepted_s, exit_codes)
+    return LoadOutcome(count, started_s, accepted_s, exit_codes)

@@ -153,7 +153,7 @@ def measure_load(
     os.sync()  # What is dirty before our window shall not be written inside it.
     disk, first = disk_counters(directory), read_counters(system)
     outcome = send(system, load)
-    delivered_s = time.monotonic() - first.at_s
+    delivered_s = time.monotonic() - outcome.started_s
     time.sleep(SETTLE_S)
     last = read_counters(system)
     written_bytes = settled_written_bytes(system) - first.usage.written_bytes

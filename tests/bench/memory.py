@@ -32,6 +32,8 @@ class Growth:
     role: str
     first_bytes: int
     last_bytes: int
+    first_anonymous_bytes: int
+    last_anonymous_bytes: int
 
     @property
     def share(self) -> float:
@@ -70,9 +72,16 @@ def growth(first: Sequence[ProcessMemory], last: Sequence[ProcessMemory]) -> lis
     """Return the growth of each process that was there both times, the greatest first."""
     before = {process.pid: process for process in first}
     grown = [
-        Growth(process.pid, process.role, before[process.pid].rss_bytes, process.rss_bytes)
+        Growth(
+            process.pid,
+            process.role,
+            earlier.rss_bytes,
+            process.rss_bytes,
+            earlier.anonymous_bytes,
+            process.anonymous_bytes,
+        )
         for process in last
-        if process.pid in before
+        if (earlier := before.get(process.pid)) is not None
     ]
     return sorted(grown, key=lambda one: one.share, reverse=True)
 

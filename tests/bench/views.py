@@ -172,6 +172,8 @@ def searches_of(corpus: Corpus) -> list[Search]:
     )
     people = corpus.sent_by.most_common(SEARCH_WORDS)
     found.append([Search("from", {"from": sender.split(" ")[0]}, held) for sender, held in people])
+    if not all(found):
+        raise BenchError("the corpus is too small to hold words of every kind")
     longest = max(map(len, found))
     return [kind[at] for at in range(longest) for kind in found if at < len(kind)]
 

@@ -66,11 +66,10 @@ def _checkpoints(system: Heliograph, messages: int) -> list[Checkpoint]:
     before = system.delivered()
     for block in range(BLOCKS):
         mode = Mode.CONNECTION_PER_MESSAGE if block % 2 else Mode.KEPT
-        began_s = time.monotonic()
         outcome = run_load(Load(mode, SMALL_BYTES, each, Body.WORDS), port=system.smtp_port)
         before += outcome.messages
         await_delivered(system, before)
-        delivered_s = time.monotonic() - began_s
+        delivered_s = time.monotonic() - outcome.started_s
         time.sleep(SETTLE_S)
         memory = tuple(read_memory(system.pids(), system.roles()))
         # Only the last one waits until all is written: between two, writing goes on.
@@ -108,8 +107,10 @@ def _growth_table(grown: list[Growth], first: Checkpoint, last: Checkpoint) -> s
             mebibytes(one.first_bytes),
             mebibytes(one.last_bytes),
             f"{100 * one.share:+.1f} %",
+            mebibytes(one.first_anonymous_bytes),
+            mebibytes(one.last_anonymous_bytes),
         ]
         for one in grown
     ]
     header = ["process", "pid", f"RSS MiB at {first.messages:,}", f"at {last.messages:,}", "growth"]
-    return markdown(header, rows)
+    return markdown([*header, "anonymous MiB", "then"], rows)
