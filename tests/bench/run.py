@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from types import FrameType
 if __package__ in (None, ""):  # Run as a file: the package's root is not on the path then.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from cluster.refusal import Refused
 from tests.bench.figures import Target
 from tests.bench.load import SMTP_SOURCE
 from tests.bench.parts import deliver, growth, jmap, many, memory, start
@@ -59,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not SMTP_SOURCE.exists():
                 raise BenchError(f"{SMTP_SOURCE} is missing: run tests/bench/install_rival.sh")
             report = PARTS[part](stage)
-        except (BenchError, OSError) as error:
+        except (BenchError, Refused, OSError, subprocess.SubprocessError) as error:
             print(f"bench: {part}: {error}", file=sys.stderr)
             code = 1
             continue
