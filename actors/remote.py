@@ -19,8 +19,8 @@ import ray
 DATA_LABEL = "heliograph/data"
 # Ray counts CPUs to place actors, ours wait for disks and sockets: a thousand to a core.
 CPUS_EACH = 0.001
-# Calls that one actor works on at a time. A call carries many commands, whose number the actor
-# bounds itself; a caller that waits costs a coroutine.
+# Calls of control that one actor works on at a time; mail goes over links, which have bounds of
+# their own. A caller that waits costs a coroutine.
 CONCURRENCY_MAX = 2000
 # Calls of one caller that may wait for one actor; the next is Overloaded at once.
 PENDING_CALLS_MAX = 4000

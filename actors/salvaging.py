@@ -20,6 +20,7 @@ from actors.request_ids import new_request_id
 from mail.errors import Unavailable
 from storage import keys, records
 from storage.database import CannotOpen, Family, RocksDatabase
+from storage.files import sync_directory
 from storage.records import AccountRecord, Damaged
 from storage.replica_directory import ReplicaDirectory, ReplicaName
 from storage.salvage import Salvage
@@ -78,11 +79,7 @@ def _swap(source: Path, target: Path, stamp: str) -> Path:
     aside = source.with_name(f"{source.name}.damaged-{stamp}")
     source.rename(aside)
     target.rename(source)
-    handle = os.open(source.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_directory(source.parent)
     return aside
 
 

@@ -26,6 +26,7 @@ from actors.options import ShardOptions
 from actors.ray_ports import shard_name
 from actors.remote import Pulse, leave
 from actors.shard_host import ShardHost
+from storage.files import sync_directory
 
 log = structlog.get_logger()
 
@@ -102,8 +103,4 @@ class ShardActor:
 def _leave_mark(mark: Path) -> None:
     handle = os.open(mark, os.O_WRONLY | os.O_CREAT, 0o600)
     os.close(handle)
-    handle = os.open(mark.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync_directory(mark.parent)

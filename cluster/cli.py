@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from cluster import cli_tables as tables
 from cluster.cli_accounts import account_app, domain_app
-from cluster.cli_options import AddressArgument, ConfigOption, DataOption, JsonOption
+from cluster.cli_options import AddressArgument, ConfigOption, DataOption, JsonOption, client_of
 from cluster.cli_transfer import export_mail, import_mail
 from cluster.cli_upkeep import mailbox_audit, mailbox_reindex, shard_app
 from cluster.refusal import EXIT_FAILED, EXIT_USAGE, Refused
@@ -73,13 +72,13 @@ def down(config: ConfigOption = None, data: DataOption = None) -> None:
     """Stop the cluster: finish what was accepted, close everything."""
     from cluster.cli_commands import stop
 
-    stop(_client(config, data))
+    stop(client_of(config, data))
 
 
 @app.command()
 def status(config: ConfigOption = None, data: DataOption = None, json: JsonOption = False) -> None:
     """Show nodes, shards, listeners and queues."""
-    facts = _client(config, data).ask("GET", "status")
+    facts = client_of(config, data).ask("GET", "status")
     tables.print_json(facts) if json else tables.print_status(facts)
 
 
@@ -106,18 +105,12 @@ def mailbox_show(
     json: JsonOption = False,
 ) -> None:
     """Show one mailbox: its shard, its process, what is in it."""
-    facts = _client(config, data).ask("GET", "mailboxes", address)
+    facts = client_of(config, data).ask("GET", "mailboxes", address)
     tables.print_json(facts) if json else tables.print_mailbox(facts)
 
 
 app.command("import")(import_mail)
 app.command("export")(export_mail)
-
-
-def _client(config: Path | None, data: Path | None) -> Any:
-    from cluster.cli_commands import client
-
-    return client(config, data)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

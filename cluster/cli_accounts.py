@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from cluster import cli_tables as tables
-from cluster.cli_options import AddressArgument, ConfigOption, DataOption, JsonOption
+from cluster.cli_options import AddressArgument, ConfigOption, DataOption, JsonOption, client_of
 from cluster.refusal import EXIT_USAGE, Refused
 
 GENERATED_PASSWORD_BYTES = 12
@@ -58,7 +58,7 @@ def domain_add(
 ) -> None:
     """Make a domain ours."""
     body = {"domain": domain, **_domain_changes(signup, signups_per_day, quota)}
-    facts = _client(config, data).ask("POST", "domains", body=body)
+    facts = client_of(config, data).ask("POST", "domains", body=body)
     _tell(facts, f"{domain} is ours", json=json)
 
 
@@ -80,7 +80,7 @@ def domain_set(
     body = _domain_changes(signup, signups_per_day, quota)
     if catch_all is not None:
         body["catch_all"] = catch_all
-    facts = _client(config, data).ask("PATCH", "domains", domain, body=body)
+    facts = client_of(config, data).ask("PATCH", "domains", domain, body=body)
     tables.print_json(facts) if json else tables.print_domain(facts)
 
 
@@ -89,7 +89,7 @@ def domain_show(
     domain: str, config: ConfigOption = None, data: DataOption = None, json: JsonOption = False
 ) -> None:
     """Show a domain: who may sign up, what new accounts may hold, who gets the rest."""
-    facts = _client(config, data).ask("GET", "domains", domain)
+    facts = client_of(config, data).ask("GET", "domains", domain)
     tables.print_json(facts) if json else tables.print_domain(facts)
 
 
@@ -98,7 +98,7 @@ def domain_list(
     config: ConfigOption = None, data: DataOption = None, json: JsonOption = False
 ) -> None:
     """List our domains."""
-    facts = _client(config, data).ask("GET", "domains")
+    facts = client_of(config, data).ask("GET", "domains")
     if json:
         tables.print_json(facts)
     else:
@@ -109,7 +109,7 @@ def domain_list(
 @domain_app.command("remove")
 def domain_remove(domain: str, config: ConfigOption = None, data: DataOption = None) -> None:
     """Give up a domain that has no addresses any more."""
-    _client(config, data).ask("DELETE", "domains", domain)
+    client_of(config, data).ask("DELETE", "domains", domain)
 
 
 @domain_app.command("invite")
@@ -123,7 +123,7 @@ def domain_invite(
 ) -> None:
     """Make an invitation and print its code, which cannot be shown again."""
     body = {"uses": uses, "days": days}
-    facts = _client(config, data).ask("POST", "domains", domain, "invitations", body=body)
+    facts = client_of(config, data).ask("POST", "domains", domain, "invitations", body=body)
     _tell(facts, facts["code"], json=json)
 
 
@@ -180,9 +180,9 @@ def account_add(
             raise Refused("--file goes without --admin and --password-stdin", EXIT_USAGE)
         from cluster.cli_batch import add_accounts
 
-        raise SystemExit(add_accounts(_client(config, data), file, body, json=json))
+        raise SystemExit(add_accounts(client_of(config, data), file, body, json=json))
     body |= {"address": address, "admin": admin}
-    client = _client(config, data)
+    client = client_of(config, data)
     password, generated = _password(from_stdin=password_stdin)
     facts = client.ask("POST", "accounts", body=body | {"password": password})
     if generated:
@@ -196,7 +196,7 @@ def account_list(
     config: ConfigOption = None, data: DataOption = None, json: JsonOption = False
 ) -> None:
     """List the accounts."""
-    facts = _client(config, data).ask("GET", "accounts")
+    facts = client_of(config, data).ask("GET", "accounts")
     tables.print_json(facts) if json else tables.print_accounts(facts["accounts"])
 
 
@@ -227,7 +227,7 @@ def account_set(
         "role": None if admin is None else "admin" if admin else "user",
         "disabled": disabled,
     }
-    facts = _client(config, data).ask("PATCH", "accounts", address, body=body)
+    facts = client_of(config, data).ask("PATCH", "accounts", address, body=body)
     tables.print_json(facts) if json else tables.print_accounts([facts])
 
 
@@ -236,7 +236,7 @@ def account_remove(
     address: AddressArgument, config: ConfigOption = None, data: DataOption = None
 ) -> None:
     """Remove an account and its mail."""
-    _client(config, data).ask("DELETE", "accounts", address)
+    client_of(config, data).ask("DELETE", "accounts", address)
 
 
 @account_app.command("passwd")
@@ -250,7 +250,7 @@ def account_passwd(
     ] = False,
 ) -> None:
     """Give an account a new password. Everything signed in with the old one ends."""
-    client = _client(config, data)
+    client = client_of(config, data)
     password, generated = _password(from_stdin=password_stdin)
     body = {"password": password, "end_app_passwords": end_app_passwords}
     client.ask("PUT", "accounts", address, "password", body=body)
@@ -266,13 +266,13 @@ def alias_add(
     alias: str, address: AddressArgument, config: ConfigOption = None, data: DataOption = None
 ) -> None:
     """Let an account take mail for ALIAS too."""
-    _client(config, data).ask("POST", "aliases", body={"alias": alias, "address": address})
+    client_of(config, data).ask("POST", "aliases", body={"alias": alias, "address": address})
 
 
 @alias_app.command("remove")
 def alias_remove(alias: str, config: ConfigOption = None, data: DataOption = None) -> None:
     """Take an alias away."""
-    _client(config, data).ask("DELETE", "aliases", alias)
+    client_of(config, data).ask("DELETE", "aliases", alias)
 
 
 # App passwords
@@ -297,7 +297,7 @@ def app_password_add(
     """Make an app password and print it, which cannot be done again."""
     scopes = [part for one in scope or ["imap,submit"] for part in one.replace(",", " ").split()]
     body = {"label": label, "scopes": scopes}
-    facts = _client(config, data).ask("POST", "accounts", address, "app-passwords", body=body)
+    facts = client_of(config, data).ask("POST", "accounts", address, "app-passwords", body=body)
     _tell(facts, facts["password"], json=json)
 
 
@@ -309,7 +309,7 @@ def app_password_list(
     json: JsonOption = False,
 ) -> None:
     """List the app passwords of an account."""
-    facts = _client(config, data).ask("GET", "accounts", address, "app-passwords")
+    facts = client_of(config, data).ask("GET", "accounts", address, "app-passwords")
     tables.print_json(facts) if json else tables.print_credentials(facts["app_passwords"])
 
 
@@ -322,7 +322,7 @@ def app_password_remove(
 ) -> None:
     """Take an app password away. Everything signed in with it ends."""
     path = ("accounts", address, "app-passwords", str(number))
-    _client(config, data).ask("DELETE", *path)
+    client_of(config, data).ask("DELETE", *path)
 
 
 # Sessions
@@ -336,7 +336,7 @@ def session_list(
     json: JsonOption = False,
 ) -> None:
     """List where an account is signed in by token."""
-    facts = _client(config, data).ask("GET", "accounts", address, "sessions")
+    facts = client_of(config, data).ask("GET", "accounts", address, "sessions")
     tables.print_json(facts) if json else tables.print_credentials(facts["sessions"])
 
 
@@ -351,13 +351,7 @@ def session_end(
 ) -> None:
     """End a session of an account, or all."""
     path = ("accounts", address, "sessions", *([session] if session else []))
-    _client(config, data).ask("DELETE", *path)
-
-
-def _client(config: Path | None, data: Path | None) -> Any:
-    from cluster.cli_commands import client
-
-    return client(config, data)
+    client_of(config, data).ask("DELETE", *path)
 
 
 def _password(*, from_stdin: bool) -> tuple[str, bool]:

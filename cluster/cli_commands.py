@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from pathlib import Path
 
-from cluster import settings
 from cluster.control_client import ControlClient
-from cluster.data_directory import DataDirectory
 from cluster.processes import Process
 from cluster.refusal import EXIT_USAGE, Refused
 
 STOP_S_MAX = 90.0  # More than `cluster/up.py` takes at most.
 POLL_S = 0.05
 FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def client(config: Path | None, data: Path | None) -> ControlClient:
-    """Return the way to the cluster that the settings name. Raises Refused."""
-    return ControlClient(DataDirectory(settings.load(config, data).settings.data))
 
 
 def stop(client: ControlClient) -> None:

@@ -73,12 +73,14 @@ class CliProgress:
 
 
 class CountProgress:
-    """A bar on a terminal, a line every few seconds elsewhere."""
+    """A bar on a terminal, a line every few seconds elsewhere; nothing at all when quiet."""
 
-    def __init__(self, noun: str, total: int) -> None:
+    def __init__(self, noun: str, total: int = 0, *, quiet: bool = False) -> None:
+        """Begin at 0; `total` 0 while it is not known."""
         self._noun = noun
         self._total = total
         self._done = 0
+        self._quiet = quiet
         self._said_at = time.monotonic()
         console = Console(stderr=True, highlight=False)
         columns = (
@@ -87,8 +89,9 @@ class CountProgress:
             MofNCompleteColumn(),
             TimeRemainingColumn(),
         )
-        self._bar = Progress(*columns, console=console) if console.is_terminal else None
-        self._task = self._bar.add_task(noun, total=total) if self._bar is not None else None
+        shown = console.is_terminal and not quiet
+        self._bar = Progress(*columns, console=console) if shown else None
+        self._task = self._bar.add_task(noun, total=total or None) if self._bar else None
 
     def __enter__(self) -> Self:
         if self._bar is not None:
@@ -101,10 +104,14 @@ class CountProgress:
 
     def advance(self, count: int) -> None:
         """So many more are done."""
-        self._done += count
+        self.reach(self._done + count, self._total)
+
+    def reach(self, done: int, total: int) -> None:
+        """So many are done, of so many."""
+        self._done, self._total = done, total
         if self._bar is not None and self._task is not None:
-            self._bar.advance(self._task, count)
-        elif time.monotonic() - self._said_at >= PLAIN_EVERY_S:
+            self._bar.update(self._task, completed=done, total=total or None)
+        elif not self._quiet and time.monotonic() - self._said_at >= PLAIN_EVERY_S:
             self._said_at = time.monotonic()
             print(
                 f"helio: {self._done:,} of {self._total:,} {self._noun}",

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from cluster import cli_tables as tables
-from cluster.cli_options import ConfigOption, DataOption, JsonOption
+from cluster.cli_options import ConfigOption, DataOption, JsonOption, client_of
+from cluster.cli_progress import CountProgress
 from cluster.control_client import ControlClient
 from cluster.data_directory import DataDirectory
 from cluster.refusal import EXIT_FAILED, EXIT_USAGE, Refused
@@ -44,7 +43,7 @@ def mailbox_audit(
     json: JsonOption = False,
 ) -> None:
     """Prove that messages, folders, UIDs, counters and search agree."""
-    client = _client(config, data)
+    client = client_of(config, data)
     places, names = _places(client, address, every=every)
     facts: dict[str, Any] = {"findings": []}
     for shard, mailbox in places:
@@ -71,7 +70,7 @@ def mailbox_reindex(
     json: JsonOption = False,
 ) -> None:
     """Make the search index of a mailbox's shard anew, while the old one is used."""
-    client = _client(config, data)
+    client = client_of(config, data)
     places, _ = _places(client, address, every=every)
     shards = {}
     for shard in dict.fromkeys(shard for shard, _ in places):
@@ -89,7 +88,7 @@ def shard_list(
     config: ConfigOption = None, data: DataOption = None, json: JsonOption = False
 ) -> None:
     """List the shards."""
-    facts = _client(config, data).ask("GET", "status")
+    facts = client_of(config, data).ask("GET", "status")
     if json:
         tables.print_json({"shards": facts["shards"]})
     else:
@@ -121,7 +120,7 @@ def shard_collect(
     json: JsonOption = False,
 ) -> None:
     """Delete the bodies that nothing refers to any more, and their traces on disk."""
-    client = _client(config, data)
+    client = client_of(config, data)
     rows = []
     for number in _shards(client, shard, every=every):
         body = {"work": "collect", "dry_run": dry_run}
@@ -202,10 +201,6 @@ def shard_salvage(
 
 
 # The cluster
-
-
-def _client(config: Path | None, data: Path | None) -> ControlClient:
-    return ControlClient(_directory(config, data))
 
 
 def _directory(config: Path | None, data: Path | None) -> DataDirectory:
@@ -291,32 +286,14 @@ def _work(
 ) -> dict[str, Any]:
     """Have a shard do something and wait for it, with a bar. Raises Refused when it fails."""
     facts = client.ask("POST", "shards", str(shard), "upkeep", body=body)
-    with _bar(title, quiet=quiet) as show:
+    with CountProgress(title, quiet=quiet) as progress:
         while facts["state"] == "running":
-            show(facts["done"], facts["total"])
+            progress.reach(facts["done"], facts["total"])
             time.sleep(POLL_S)
             facts = client.ask("GET", "shards", str(shard), "upkeep", str(facts["job"]))
     if facts["state"] != "done":
         raise Refused(f"shard {shard}: {facts['error'] or 'not done'}")
     return facts
-
-
-class _bar:  # noqa: N801 - used as a function.
-    def __init__(self, title: str, *, quiet: bool) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-        console = Console(file=sys.stderr)
-        self._progress = Progress(*columns, console=console, transient=True, disable=quiet)
-        self._task = self._progress.add_task(title, total=None)
-
-    def __enter__(self) -> Callable[[int, int], None]:
-        self._progress.start()
-        return self._show
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _show(self, done: int, total: int) -> None:
-        self._progress.update(self._task, completed=done, total=total or None)
 
 
 # What people read

@@ -26,9 +26,6 @@ FIXED = {
     # Actors bound their memory themselves; Ray would kill them by the machine's load.
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_raylet_liveness_self_check_interval_ms": "5000",
-    # Frames up to this size travel within the call: half the time of the object store's way
-    # (200 KiB: 1.5 ms instead of 3.7); beyond a megabyte the object store is as fast.
-    "RAY_max_direct_call_object_size": str(512 << 10),
     # Lines of killed workers on the operator's terminal help nobody: status says it.
     "RAY_LOG_TO_STDERR": "0",
     "RAY_ROTATION_MAX_BYTES": str(8 << 20),

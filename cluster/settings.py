@@ -249,7 +249,9 @@ class RayNode(Section):
     """The local Ray that `helio up` starts."""
 
     object_store_bytes: int = Field(
-        256 * MIB, ge=80 * MIB, description="shared memory for frames of more than 512 KiB"
+        256 * MIB,
+        ge=80 * MIB,
+        description="shared memory that Ray reserves; mail does not go through it",
     )
 
 

@@ -181,13 +181,7 @@ class Audit:
 
     def _get(self, key: bytes, cls: type[RecordT]) -> RecordT | None:
         """Return a record, None when it is not there or cannot be read."""
-        octets = self.state.get(key)
-        if octets is None:
-            return None
-        try:
-            return records.decode(octets, cls)
-        except Damaged:
-            return None
+        return records.decode_or_none(self.state.get(key), cls)
 
     def _is(self, key: bytes, expected: records.Record) -> bool:
         return self._get(key, type(expected)) == expected

@@ -49,6 +49,14 @@ def decode(octets: bytes, cls: type[RecordT]) -> RecordT:
         raise Damaged(f"{cls.__name__}: {error}") from None
 
 
+def decode_or_none(octets: bytes | None, cls: type[RecordT]) -> RecordT | None:
+    """Return the record, None when there is none or it cannot be read: for who looks for damage."""
+    try:
+        return None if octets is None else decode(octets, cls)
+    except Damaged:
+        return None
+
+
 # The log ------------------------------------------------------------------------------------
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from storage import keys, records
 from storage.database import CACHE_BYTES, Batch, Family, RocksDatabase
+from storage.files import sync_directory
 from storage.hard_state import HardState
 from storage.records import Damaged, Identity
 from storage.replication.core import ReplicaId
@@ -76,8 +77,8 @@ class ReplicaDirectory:
             draft, cluster=name.cluster, shard=name.shard, kind=name.kind, replica=replica
         )
         draft.rename(self.hard_state)
-        _sync_directory(self.path)
-        _sync_directory(self.path.parent)
+        sync_directory(self.path)
+        sync_directory(self.path.parent)
 
     def open(
         self, name: ReplicaName, *, read_only: bool = False
@@ -143,11 +144,3 @@ class ReplicaDirectory:
     def forget_log(self) -> None:
         """Let go of what was linked aside: the shard has recovered."""
         shutil.rmtree(self.found, ignore_errors=True)
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

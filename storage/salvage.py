@@ -26,7 +26,7 @@ from storage.audit import Audit, Finding
 from storage.audit_repair import REPAIRED_AT_ONCE, AuditRepair
 from storage.blobs import ShardBlobs, blob_chunks
 from storage.database import Batch, Family, FamilyState, RocksDatabase
-from storage.hard_state import HardState
+from storage.hard_state import HardRecord, HardState
 from storage.mailbox_reader import MailboxReader, mailboxes
 from storage.mailbox_writer import MailboxWriter
 from storage.records import (
@@ -93,7 +93,9 @@ class Salvage:
         self._copy_blobs(source, database)
         self._copy_records(source, database)
         last = self._play(source, database)
-        octets = records.encode(Applied(last.index, max(last.epoch, self._promised())))
+        hard = self._hard_record()
+        promised = hard.promised_epoch if hard is not None else 0
+        octets = records.encode(Applied(last.index, max(last.epoch, promised)))
         write_all(database, [(Family.CTL, keys.APPLIED, octets)])
         numbers = self._numbers(database, source)
         # A lost body is a lost message, and no more; lost records may have been of any.
@@ -158,24 +160,19 @@ class Salvage:
             self.report.entries += entry.index > last.index
         if entries and entries[-1].index >= last.index:
             last = Applied(entries[-1].index, entries[-1].epoch)
-        high_water = self._high_water()
+        hard = self._hard_record()
+        high_water = hard.high_water if hard is not None else 0
         if last.index < high_water:
             source.losses.append(f"log: entries {last.index + 1} to {high_water}")
         return Applied(max(last.index, high_water), last.epoch)
 
-    def _high_water(self) -> int:
+    def _hard_record(self) -> HardRecord | None:
+        """Return what the damaged replica's hard state says, None when it cannot be read."""
         with suppress(OSError, Damaged):
             hard = HardState(ReplicaDirectory(self.source).hard_state)
             hard.close()
-            return hard.record.high_water
-        return 0
-
-    def _promised(self) -> int:
-        with suppress(OSError, Damaged):
-            hard = HardState(ReplicaDirectory(self.source).hard_state)
-            hard.close()
-            return hard.record.promised_epoch
-        return 0
+            return hard.record
+        return None
 
     def _numbers(self, database: RocksDatabase, source: SalvageSource) -> list[int]:
         """Return the shard's mailboxes: those that are there, those of the directory and log."""

@@ -121,13 +121,7 @@ class MailboxRestorer:
         self._restore_info(info, folders)
 
     def _get(self, key: bytes, cls: type[records.RecordT]) -> records.RecordT | None:
-        octets = self._state.get(key)
-        if octets is None:
-            return None
-        try:
-            return records.decode(octets, cls)
-        except Damaged:
-            return None
+        return records.decode_or_none(self._state.get(key), cls)
 
     def _put(self, key: bytes, record: records.Record | None) -> None:
         batch = Batch()

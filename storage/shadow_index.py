@@ -10,13 +10,13 @@ throws the rest away (R9).
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from storage import keys
+from storage.files import sync_directory
 from storage.mailbox_reader import MailboxReader, mailboxes
 from storage.search_index import SearchIndex
 from storage.transaction import State
@@ -43,7 +43,7 @@ class ShadowIndex:
         self.index.close()
         self._path.rename(_old(self._path))
         _new(self._path).rename(self._path)
-        _sync_directory(self._path.parent)
+        sync_directory(self._path.parent)
         opened = SearchIndex.open(self._path)
         shutil.rmtree(_old(self._path), ignore_errors=True)
         return opened
@@ -89,11 +89,3 @@ def _new(path: Path) -> Path:
 
 def _old(path: Path) -> Path:
     return path.with_name(f"{path.name}.old")
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from tests.e2e.jmap_client import JmapClient
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,3 +65,19 @@ def letter(number: int, *, size_bytes: int = 2000) -> bytes:
     ).encode()
     line = b"the same line again and again, until there are enough of them\r\n"
     return head + line * (size_bytes // len(line))
+
+
+def assert_each_once(
+    client: JmapClient, user: str, answers: Mapping[tuple[str, int], Answer]
+) -> None:
+    """Every `letter` to `user` that was answered 250 is there once, the others at most once."""
+    found = Counter(
+        int(email["subject"].split()[1])
+        for email in client.emails(client.query(), "subject")
+        if email["subject"].startswith("number ")
+    )
+    for (address, number), answer in answers.items():
+        if address == user and answer.code == 250:
+            assert found[number] == 1, (user, number, found[number], answer)
+        elif address == user:
+            assert found[number] <= 1, (user, number, found[number], answer)

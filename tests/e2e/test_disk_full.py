@@ -12,7 +12,6 @@ import os
 import subprocess
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -22,7 +21,7 @@ import pytest
 
 from tests.e2e.cluster_fixture import Cluster, running
 from tests.e2e.jmap_client import JmapClient, client_of
-from tests.e2e.letters import Answer, letter, send
+from tests.e2e.letters import Answer, assert_each_once, letter, send
 
 MIB = 1 << 20
 DISK_BYTES = 192 * MIB
@@ -104,18 +103,7 @@ class Post:
     def check(self) -> None:
         """Every 250 is there once, all else at most once."""
         for user in USERS:
-            client = client_of(self.cluster, user)
-            emails = client.emails(client.query(), "subject")
-            found = Counter(
-                int(email["subject"].split()[1])
-                for email in emails
-                if email["subject"].startswith("number ")
-            )
-            for (address, number), answer in self.answers.items():
-                if address == user and answer.code == 250:
-                    assert found[number] == 1, (user, number, answer)
-                elif address == user:
-                    assert found[number] <= 1, (user, number, answer)
+            assert_each_once(client_of(self.cluster, user), user, self.answers)
 
 
 def read_all(client: JmapClient, expected: int) -> None:

@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
@@ -16,7 +15,7 @@ import pytest
 
 from tests.e2e.cluster_fixture import Cluster, running
 from tests.e2e.jmap_client import client_of
-from tests.e2e.letters import Answer, letter, send
+from tests.e2e.letters import Answer, assert_each_once, letter, send
 
 USERS = ("alice@example.test", "bob@example.test")
 SENDERS = 8
@@ -62,21 +61,8 @@ class Load:
     def check(self) -> None:
         """Every accepted message is there once; the others at most once; and none was 5xx."""
         for user in USERS:
-            client = client_of(self.cluster, user)
-            emails = client.emails(client.query(), "subject")
-            found = Counter(
-                int(email["subject"].split()[1])
-                for email in emails
-                if email["subject"].startswith("number ")
-            )
-            for (address, number), answer in self.answers.items():
-                if address != user:
-                    continue
-                if answer.code == 250:
-                    assert found[number] == 1, (number, found[number], answer)
-                else:
-                    assert found[number] <= 1, (number, found[number], answer)
-                    assert answer.code < 500, answer
+            assert_each_once(client_of(self.cluster, user), user, self.answers)
+        assert all(answer.code < 500 for answer in self.answers.values())
 
 
 @pytest.fixture

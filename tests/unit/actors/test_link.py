@@ -14,11 +14,12 @@ def framed(number: int, frame: bytes) -> bytes:
 
 def feed(reader: FrameReader, octets: bytes, step: int) -> list[tuple[int, bytes]]:
     found = []
-    while octets:
+    rest = memoryview(octets)
+    while rest:
         room = reader.buffer()
-        count = min(step, len(room), len(octets))
-        room[:count] = octets[:count]
-        octets = octets[count:]
+        count = min(step, len(room), len(rest))
+        room[:count] = rest[:count]
+        rest = rest[count:]
         found += list(reader.received(count))
     return found
 

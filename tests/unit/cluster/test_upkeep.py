@@ -120,7 +120,7 @@ class FakeClient:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
     fake = FakeClient()
-    monkeypatch.setattr(cli_upkeep, "_client", lambda config, data: fake)
+    monkeypatch.setattr(cli_upkeep, "client_of", lambda config, data: fake)
     monkeypatch.setattr(cli_upkeep, "POLL_S", 0)
     return fake
 
