@@ -86,16 +86,17 @@ class Mailbox(ShardHost):
         days = {TRASH: self.options.trash_days, JUNK: self.options.junk_days}
         self._expiry = Expiry(shard, days)
         self._expiry.start(self.options.shard)
+        self.columns = ColumnCache()
         self._upkeep = Upkeep(
             shard,
             self._indexer,
             audit_hours=self.options.audit_hours,
             collect_hours=self.options.collect_hours,
             on_damaged=self.out_of_service,
+            on_repaired=self.columns.forget,
         )
         self._upkeep.start(self.options.shard)
         self._blob_reader = BlobReader(shard.blobs)
-        self.columns = ColumnCache()
         self._subscriptions = Subscriptions()
         self._dirty: dict[MailboxId, None] = {}
         self._notifying: asyncio.Task[None] | None = None
@@ -187,6 +188,7 @@ class Mailbox(ShardHost):
                 plan = mailbox_turns.remove(command.mailbox)
                 reply = await self._run(command.mailbox, command.request_id, plan)
                 self.expiry.remove(command.mailbox)
+                self.columns.forget(command.mailbox)
                 return reply
             case _:
                 raise Invalid(f"{type(command).__name__} is not for a mailbox")

@@ -114,10 +114,12 @@ class Upkeep:
         audit_hours: float = 0.0,
         collect_hours: float = 0.0,
         on_damaged: Callable[[str], None] = lambda _: None,
+        on_repaired: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._shard = shard
         self._indexer = indexer
         self._on_damaged = on_damaged
+        self._on_repaired = on_repaired  # what is kept of that mailbox elsewhere may be wrong
         self._hours = {AUDIT: audit_hours, COLLECT: collect_hours}
         self._jobs: OrderedDict[int, Job] = OrderedDict()
         # Numbers of jobs of this process: not those of the one before it.
@@ -292,6 +294,8 @@ class Upkeep:
 
             await self._shard.run(mailbox, b"", plan)
             await asyncio.sleep(0)
+        if derived:
+            self._on_repaired(mailbox)
 
     async def _reindex(self, job: Job) -> None:
         def progress(done: int, total: int) -> None:
