@@ -88,8 +88,11 @@ check-style:
 check-types:
 	$(BIN)/mypy
 
+# Compiled modules are kept, also where the environment says that none are to be left behind: to
+# compile everything anew, pytest's rewritten asserts above all, is a third of the time.
 check-fast-tests:
-	HELIO_CHECK=1 $(BIN)/python -m pytest -q -n 2 tests/tidy $(wildcard tests/unit)
+	HELIO_CHECK=1 PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/build/bytecode \
+	  $(BIN)/python -m pytest -q -n 2 tests/tidy $(wildcard tests/unit)
 
 sim: install
 	@test -n '$(SEED)' || { echo 'usage: make sim SEED=1234' >&2; exit 2; }

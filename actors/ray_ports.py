@@ -29,7 +29,11 @@ SUPERVISOR = "supervisor"  # The actor that starts others.
 
 LOOKUP_TIMEOUT_S = 2.0  # Ray's GCS answers within milliseconds or is away.
 LOOKUP_THREADS = 4  # Lookups that hang while the GCS is away occupy no more than these.
-LINK_TIMEOUT_S = 10.0  # For an actor that is being started to say where it listens.
+# An actor that is being started may take long to say where it listens, and so is an answer waited
+# for; but a call that was lost, or went to a process that was ending, is never answered: after
+# each of these times the same is asked anew, beside what was asked before.
+ASK_ANEW_AFTER_S = (2.0, 4.0, 8.0, 16.0)
+OPENING_S_MAX = sum(ASK_ANEW_AFTER_S)  # No caller waits for longer.
 
 
 class NotRunning(Unavailable):
@@ -65,21 +69,32 @@ class RayTransport:
         return await link.call(frame, timeout_s=timeout_s)
 
     async def _link(self, shard: ShardId, timeout_s: float) -> Link:
-        """Return a link to a shard's actor; those who want the same one at once share it."""
+        """Return a link to a shard's actor; those who want the same one at once share it.
+
+        Who waits no longer leaves the opening to the others, and to itself when it comes again.
+        """
         opening = self._opening.get(shard)
         if opening is None:
             opening = asyncio.create_task(self._open(shard), name="open link")
             self._opening[shard] = opening
-            opening.add_done_callback(lambda _: self._opening.pop(shard, None))
+            opening.add_done_callback(lambda task: self._opened(shard, task))
         try:
             async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(opening)
         except TimeoutError:
             raise Unavailable("the actor does not answer") from None
 
+    def _opened(self, shard: ShardId, opening: asyncio.Task[Link]) -> None:
+        del self._opening[shard]
+        if not opening.cancelled():
+            opening.exception()  # Nobody may be left who would retrieve it.
+
     async def _open(self, shard: ShardId) -> Link:
         try:
-            address = await self._address(shard)
+            async with asyncio.timeout(OPENING_S_MAX):
+                address = await self._address(shard)
+        except TimeoutError:
+            raise Unavailable("the actor does not answer") from None
         except OutcomeUnknown as error:
             raise Unavailable(error.text) from None  # Whatever became of it: nothing was asked yet.
         link = await open_link(address, self._caller, self._noticed)
@@ -97,13 +112,37 @@ class RayTransport:
             except OutcomeUnknown:
                 if name in self._handles:
                     raise  # Ray starts it again.
-        await self.ask(SUPERVISOR, "activate", shard, timeout_s=LINK_TIMEOUT_S)
+        await self._insist(SUPERVISOR, "activate", shard)
         return await self._ask_link(name)
 
     async def _ask_link(self, name: str) -> LinkAddress:
-        address = await self.ask(name, "link", timeout_s=LINK_TIMEOUT_S)
+        address = await self._insist(name, "link")
         assert isinstance(address, LinkAddress)
         return address
+
+    async def _insist(self, name: str, method: str, *args: object) -> Any:
+        """Call a method that may be called twice, and again while it is not answered.
+
+        The first answer counts, to whichever call; so does the first failure: it is known then
+        that the actor has ended, and who waits begins anew. Raises as `ask` does, and
+        Unavailable when nothing was heard.
+        """
+        asking: set[asyncio.Task[Any]] = set()
+        try:
+            for again_s in ASK_ANEW_AFTER_S:
+                call = self.ask(name, method, *args, timeout_s=OPENING_S_MAX)
+                asking.add(asyncio.create_task(call, name=f"ask {method}"))
+                done, _ = await asyncio.wait(
+                    asking, timeout=again_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if done:
+                    # Those with an answer first; every failure is looked at.
+                    return min(done, key=lambda one: one.exception() is not None).result()
+                self._handles.pop(name, None)  # It may be of an actor that has ended.
+        finally:
+            for one in asking:
+                one.cancel()
+        raise Unavailable("the actor does not answer")
 
     def _noticed(self, frame: bytes) -> None:
         self.noticed(frame)
@@ -135,8 +174,8 @@ class RayTransport:
             async with asyncio.timeout_at(deadline):
                 return await reference
         except Exception as error:
-            if is_final(error):
-                self._handles.pop(name, None)
+            if is_final(error) and self._handles.get(name) is handle:
+                del self._handles[name]
             raise not_answered(error) from None
 
     async def _lookup(self, name: str, timeout_s: float) -> Any:

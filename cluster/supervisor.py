@@ -97,7 +97,8 @@ def decide(
 
     An actor that only does not answer may be opening its shard or be restarted by Ray: it is
     left alone until MUTE_S_MAX is over, and then ended only when its process is known.
-    `idle_s_max` is for how long a shard may be unused; 0: for ever.
+    `idle_s_max` is for how long a shard may be unused; 0: for ever. The directory never rests:
+    whoever wants anything asks it first, and who follows it may be silent for WATCH_MS.
     """
     actions: list[Start | End | Rest] = []
     for name, look in seen.items():
@@ -109,7 +110,7 @@ def decide(
             mute_s = now_s - memory.mute_since_s.get(name, now_s)
             if process is not None and mute_s >= MUTE_S_MAX:
                 actions.append(End(name, process))
-        elif 0 < idle_s_max <= look.pulse.idle_s:
+        elif 0 < idle_s_max <= look.pulse.idle_s and name != shard_name(DIRECTORY_SHARD):
             actions.append(Rest(name))
     return actions
 
@@ -139,10 +140,12 @@ class Supervisor:
 
     async def activate(self, shard: ShardId) -> None:
         """Start the actor of a shard that rests. Raises when there is no such shard."""
-        if shard not in self._shards:
-            await self._read_table()
-        if shard not in self._shards:
-            raise NotFound(f"no shard {shard}")
+        # The directory is in no table, and reading the table would wait for the directory.
+        if shard != DIRECTORY_SHARD:
+            if shard not in self._shards:
+                await self._read_table()
+            if shard not in self._shards:
+                raise NotFound(f"no shard {shard}")
         name = shard_name(shard)
         self._memory.resting_since_s.pop(name, None)
         await asyncio.to_thread(self._plan.start, name)

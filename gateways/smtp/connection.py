@@ -9,6 +9,7 @@ Timeouts    one timer a connection that looks at a deadline, not one timer a com
             trickle in move no deadline but that of a message, and that one by `data_rate_min`.
 Bounds      input beyond INPUT_BYTES_MAX stops the reading; a peer that does not read our
             replies is waited for until the idle timeout, then cut off.
+End         after the last reply the connection lingers (`gateways/smtp/farewell.py`).
 Replies     collected and sent before the connection waits for anything (RFC 2920 §3.2).
 On failure  `EndOfInput` when the peer is gone; `SessionEnds` carries the last reply.
 """
@@ -23,13 +24,13 @@ from typing import cast
 
 from aiosmtpd.smtp import SMTP
 
+from gateways.smtp.farewell import CLOSE_GRACE_S, Farewells, close
 from gateways.smtp.proxy_protocol import NotAProxyHeader, read_proxy_header
 from gateways.smtp.settings import SmtpSettings
 from gateways.smtp.trace import Tls
 
 LINE_BYTES_MAX = 1024  # RFC 5321 §4.5.3.1.4 wants 512; SIZE, BODY and SMTPUTF8 add 53
 INPUT_BYTES_MAX = 1 << 16  # Unread input, beyond which the peer has to wait.
-CLOSE_GRACE_S = 5.0  # For the last reply to leave before the connection is cut.
 TLS_HANDSHAKE_S = 30.0
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Connection(SMTP):
         self,
         settings: SmtpSettings,
         tls_context: ssl.SSLContext | None,
+        farewells: Farewells,
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         asyncio.StreamReaderProtocol.__init__(self, None, loop=loop)  # type: ignore[arg-type]
@@ -65,6 +67,7 @@ class Connection(SMTP):
         self.settings = settings
         self.hostname = settings.hostname
         self.tls_context = tls_context
+        self._farewells = farewells
         self.transport: asyncio.Transport | None = None
         self.tls: Tls | None = None
         self.peer_ip = ""
@@ -88,7 +91,7 @@ class Connection(SMTP):
         raise NotImplementedError
 
     def closed(self) -> None:
-        """Take note that the conversation is over and the connection closed."""
+        """Take note that the conversation is over and the connection closed, but for a farewell."""
 
     # From the transport -------------------------------------------------------------------
 
@@ -285,30 +288,31 @@ class Connection(SMTP):
 
     async def _handle_client(self) -> None:
         """Run the conversation; whatever happens, the connection is closed after it."""
+        last_words = b""
         try:
             await self.converse()
         except SessionEnds as ends:
-            self.reply(f"{ends.last_words}\r\n".encode("ascii", "replace"))
+            last_words = f"{ends.last_words}\r\n".encode("ascii", "replace")
         except EndOfInput:
             pass  # There is nobody left to tell.
         except Exception:
             log.exception("the session of %s broke", self.peer_ip)
         finally:
-            self._close()
+            self._close(last_words)
             self.closed()
 
-    def _close(self) -> None:
+    def _close(self, last_words: bytes) -> None:
         if self._timeout_handle is not None:
             self._timeout_handle.cancel()
         transport = self.transport
         if transport is None or self._lost:
             return
-        if self._output:
-            transport.write(b"".join(self._output))
-            self._output.clear()
-        transport.close()
-        if transport.get_write_buffer_size():
-            self.loop.call_later(CLOSE_GRACE_S, transport.abort)
+        if output := b"".join(self._output) + last_words:
+            transport.write(output)
+        if last_words and not self._ended:
+            self._farewells.linger(transport)
+        else:  # Nothing can come any more, or there is nothing that it could do harm to.
+            close(transport)
 
     def abort(self) -> None:
         """Cut the connection and the conversation off."""

@@ -56,7 +56,7 @@ class InboundSession(Connection):
     verbs: ClassVar[dict[bytes, Callable[[InboundSession, str], Awaitable[None]]]]
 
     def __init__(self, reception: Reception, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(reception.settings, reception.tls_context, loop)
+        super().__init__(reception.settings, reception.tls_context, reception.farewells, loop)
         self._reception = reception
         self._helo = ""  # "" until the peer has said who it is
         self._extended = False

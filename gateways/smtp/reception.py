@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from actors.ports import Accounts, Mail
+from gateways.smtp.farewell import Farewells
 from gateways.smtp.origins import Origins
 from gateways.smtp.peer_limits import PeerLimits
 from gateways.smtp.settings import SmtpSettings
@@ -89,6 +90,7 @@ class Reception:
     in_flight: BytesInFlight
     origins: Origins
     peer_limits: PeerLimits
+    farewells: Farewells
     counters: Counters = field(default_factory=Counters)
     sessions: set[InboundSession] = field(default_factory=set)
     draining: bool = False

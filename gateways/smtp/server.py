@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
 from actors.ports import Accounts, Mail
+from gateways.smtp.farewell import Farewells
 from gateways.smtp.inbound import InboundSession
 from gateways.smtp.origins import Origins
 from gateways.smtp.peer_limits import PeerLimits
@@ -30,7 +31,7 @@ __all__ = ["SmtpGateway", "SmtpSettings"]
 
 BACKLOG = 1024  # Connections that the kernel keeps for us; it cuts this at net.core.somaxconn.
 GATEWAY_ID_BYTES = 4
-LAST_WORDS_S = 1.0  # After the time given to a drain: for the 421 of sessions that are waiting.
+LAST_WORDS_S = 1.0  # After the time given to a drain: for the 421 of who waits, and to linger.
 
 
 class SmtpGateway:
@@ -59,6 +60,7 @@ class SmtpGateway:
             in_flight=BytesInFlight(settings.in_flight_bytes_max),
             origins=Origins(settings.trusted_networks, settings.proxy_networks),
             peer_limits=PeerLimits(settings.address_limits, settings.network_limits),
+            farewells=Farewells(),
         )
 
     async def start(self) -> tuple[str, int]:
@@ -78,6 +80,8 @@ class SmtpGateway:
             self._server.close()
         reception = self._reception
         reception.draining = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s + LAST_WORDS_S
         if reception.sessions:
             reception.emptied.clear()
             for session in tuple(reception.sessions):
@@ -89,6 +93,7 @@ class SmtpGateway:
                 if not await self._emptied(LAST_WORDS_S):
                     for session in tuple(reception.sessions):
                         session.abort()
+        await reception.farewells.over(deadline - loop.time())
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _emptied(self, timeout_s: float) -> bool:

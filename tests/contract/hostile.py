@@ -11,7 +11,6 @@ work kept all others from the event loop, which gateways and mailbox actors shar
 from __future__ import annotations
 
 import asyncio
-import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +19,6 @@ from typing import Any
 
 import httpx
 import msgspec
-from hypothesis import settings
 
 from actors.commands import Account
 from actors.jmap.ids import account_id_of
@@ -30,9 +28,6 @@ from gateways.http.settings import HttpSettings
 from gateways.smtp.server import SmtpGateway, SmtpSettings
 from tests.contract.house import House, house
 
-IN_A_HURRY = bool(os.environ.get("HELIO_CHECK"))  # `make check` has 30 s for all
-# Of each property that is fuzzed.
-EXAMPLES = 500 if os.environ.get("CI") == "true" else settings().max_examples
 USING = [CAPABILITY_CORE, CAPABILITY_MAIL]
 PATIENCE_S = 60.0
 TICK_S = 0.005

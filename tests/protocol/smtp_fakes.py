@@ -120,6 +120,14 @@ class Peer:
         async with asyncio.timeout(PATIENCE_S):
             await self.writer.drain()
 
+    async def pour(self, octets: bytes, times: int = 4) -> None:
+        """Send without reading: replies, and whatever ends them, wait in the kernel meanwhile."""
+        self.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        for _ in range(times):
+            await self.send(octets)
+            await asyncio.sleep(0.01)
+        self.writer.transport.resume_reading()  # type: ignore[attr-defined]
+
     async def reply(self) -> str:
         """Return one reply, its lines joined by LF; "" when the connection is closed."""
         lines = []

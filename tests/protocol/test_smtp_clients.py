@@ -66,6 +66,16 @@ async def test_commands_injected_after_starttls_do_not_count(tls: ssl.SSLContext
         assert (await peer.ask("RCPT TO:<alice@example.test>")).startswith("503 5.5.1 ")
 
 
+async def test_who_pours_in_over_tls_reads_the_421_and_the_end(tls: ssl.SSLContext) -> None:
+    async with World(tls, errors_max=3) as world, world.peer() as peer:
+        await peer.ask("STARTTLS")
+        await peer.start_tls()
+        await peer.pour(b"XYZZY\r\n" * 150_000)
+        codes = [(await peer.reply())[:9] for _ in range(4)]
+        assert codes == ["500 5.5.2"] * 3 + ["421 4.7.0"]
+        assert await peer.closed()
+
+
 async def test_a_flood_before_tls_does_not_hang_it(tls: ssl.SSLContext) -> None:
     async with World(tls) as world, world.peer() as peer:
         await peer.send(b"STARTTLS\r\n" + b"NOOP\r\n" * 20_000)

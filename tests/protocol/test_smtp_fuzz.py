@@ -8,7 +8,7 @@ import re
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.hostile import EXAMPLES
+from tests.properties import EXAMPLES
 from tests.protocol.smtp_fakes import PATIENCE_S, World
 
 # RFC 5321 §4.2: three digits, a blank or a hyphen, text; §4.5.3.1.5: 512 octets with CRLF.

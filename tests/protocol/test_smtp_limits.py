@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Coroutine
 
 import pytest
 import uvloop
 
+from gateways.smtp.server import LAST_WORDS_S
 from tests.protocol.smtp_fakes import HOSTNAME, PATIENCE_S, World
 
 SHORT_S = 0.25  # A timeout that tests wait for; long enough for EHLO on a busy machine.
@@ -61,6 +63,44 @@ async def test_a_session_without_a_message_ends_with_421() -> None:
             pass
         chattering.cancel()
         assert reply == f"421 4.4.2 {HOSTNAME} No message for too long, closing"
+        assert await peer.closed()
+
+
+async def test_who_pours_commands_in_reads_the_421_and_the_end() -> None:
+    async with World(errors_max=3) as world, world.peer() as peer:
+        await peer.pour(b"XYZZY\r\n" * 150_000)
+        codes = [(await peer.reply())[:9] for _ in range(3)]
+        assert codes == ["500 5.5.2"] * 3
+        assert await peer.reply() == f"421 4.7.0 {HOSTNAME} Too many errors"
+        assert await peer.closed()
+        await peer.send(b"XYZZY\r\n")  # Still nothing that would be answered with a reset.
+        assert peer.reader.at_eof()
+
+
+async def test_who_pours_a_message_in_reads_the_552_and_the_end() -> None:
+    async with World(size_bytes_max=1000) as world, world.peer() as peer:
+        await peer.begin()
+        await peer.pour(b"x" * 1_000_000)
+        assert await peer.reply() == "552 5.3.4 Far too much data"
+        assert await peer.closed()
+
+
+async def test_who_was_told_to_go_holds_no_place() -> None:
+    async with World(connections_max=1, errors_max=1) as world, world.peer() as first:
+        await first.send(b"XYZZY\r\n" * 2)
+        assert (await first.reply()).startswith("500 ")
+        assert (await first.reply()).startswith("421 ")
+        async with world.peer() as second:  # The first one has not closed its side.
+            assert (await second.ask("QUIT")).startswith("221 ")
+
+
+async def test_who_does_not_go_does_not_hold_a_drain_up() -> None:
+    async with World(errors_max=1) as world, world.peer() as peer:
+        await peer.ask("XYZZY")
+        assert (await peer.reply()).startswith("421 ")
+        began = time.monotonic()
+        await world.gateway.drain(0.0)
+        assert time.monotonic() - began < LAST_WORDS_S + PATIENCE_S / 10
         assert await peer.closed()
 
 
@@ -241,6 +281,9 @@ async def test_metrics_count() -> None:
         test_an_idle_session_ends_with_421,
         test_a_line_that_dribbles_ends_with_421,
         test_a_session_without_a_message_ends_with_421,
+        test_who_pours_commands_in_reads_the_421_and_the_end,
+        test_who_pours_a_message_in_reads_the_552_and_the_end,
+        test_who_does_not_go_does_not_hold_a_drain_up,
         test_a_peer_that_does_not_read_is_cut_off,
         test_a_connection_lost_in_data_stores_nothing,
         test_a_sending_side_closed_in_data_stores_nothing,

@@ -49,7 +49,7 @@ def functions(path: str) -> Iterator[tuple[str, int, int]]:
                 if not isinstance(child, ast.ClassDef):
                     yield name, child.lineno, (child.end_lineno or 0) - child.lineno + 1
                 yield from walk(child, f"{name}.")
-            else:
+            elif not isinstance(child, ast.expr):  # No function is defined within an expression.
                 yield from walk(child, prefix)
 
     yield from walk(tree(path), "")

@@ -56,6 +56,7 @@ from storage.database import Batch, Family
 from storage.records import CountersRecord, Damaged
 from storage.replica_directory import ReplicaDirectory, ReplicaName
 from tests.contract.house import letter
+from tests.properties import IN_A_HURRY
 
 ONE = MailboxId(1)
 # Answered from the columns of the mailbox, and not by walking its listing.
@@ -317,7 +318,7 @@ async def test_the_same_octets_that_come_meanwhile_keep_their_blob(
 ) -> None:
     """Destroyed, collected and delivered again, in every order that the loop may take."""
     async with started(tmp_path) as mailbox:
-        for delay in range(0, 30, 3):
+        for delay in range(0, 30, 9 if IN_A_HURRY else 3):
             first = delivery(f"n{delay}", body=b"x" * size)
             stored = await ask(mailbox, first)
             assert isinstance(stored, Delivered)

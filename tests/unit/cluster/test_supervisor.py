@@ -1,8 +1,23 @@
-"""Supervisor: what `decide` does about what was seen."""
+"""Supervisor: what `decide` does about what was seen, and whom it starts."""
 
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+from actors.commands import DIRECTORY_SHARD
 from actors.remote import Pulse
 from cluster.processes import Process
-from cluster.supervisor import MUTE_S_MAX, REST_S_MAX, End, Memory, Rest, Seen, Start, decide
+from cluster.supervisor import (
+    MUTE_S_MAX,
+    REST_S_MAX,
+    End,
+    Memory,
+    Rest,
+    Seen,
+    Start,
+    Supervisor,
+    decide,
+)
 
 PROCESS = Process(pid=7, started_ticks=1)
 WELL = Seen(runs=True, pulse=Pulse(pid=7, working=True))
@@ -39,7 +54,23 @@ def test_who_is_not_used_is_sent_to_rest() -> None:
     assert decide(seen, Memory(), 0.0, idle_s_max=0.0) == []
 
 
+def test_the_directory_never_rests() -> None:
+    idle = Seen(runs=True, pulse=Pulse(pid=7, working=True, idle_s=3600.0))
+    assert decide({"shard/1": idle}, Memory(), 0.0, idle_s_max=60.0) == []
+
+
 def test_who_rests_is_left_alone_for_a_day() -> None:
     memory = Memory(resting_since_s={"shard/2": 100.0})
     assert decide({"shard/2": GONE}, memory, 100.0 + REST_S_MAX - 1) == []
     assert decide({"shard/2": GONE}, memory, 100.0 + REST_S_MAX) == [Start("shard/2")]
+
+
+async def test_the_directory_is_started_without_being_asked() -> None:
+    """The table of shards is its own: to read it first would wait for what is to be started."""
+    started: list[str] = []
+    plan = SimpleNamespace(
+        log=lambda _: None, place=SimpleNamespace(namespace="here"), start=started.append
+    )
+    async with asyncio.timeout(10.0):
+        await Supervisor(cast(Any, plan)).activate(DIRECTORY_SHARD)
+    assert started == ["shard/1"]

@@ -19,7 +19,7 @@ from mail.encoded import PARAMETER_BYTES_MAX
 from mail.message import SEARCH_TEXT_CHARS_MAX, Message, parse
 from mail.mime import DEPTH_MAX, PARTS_MAX
 from mail.text import html_to_text
-from tests.contract.hostile import EXAMPLES, IN_A_HURRY
+from tests.properties import EXAMPLES, IN_A_HURRY
 from tests.unit.mail.hostile_samples import HOSTILE, levels
 from tests.unit.mail.samples import message, multipart
 

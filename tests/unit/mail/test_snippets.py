@@ -6,12 +6,13 @@ import html
 import re
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mail import snippets
 from mail.search import grams, index_form, matches, parse_query, words
 from mail.snippets import SNIPPET_BYTES_MAX, excerpt, highlight
+from tests.properties import examples
 
 
 def marked(text: str, query: str) -> str | None:
@@ -97,7 +98,7 @@ PIECES = [
 TEXTS = st.lists(st.sampled_from(PIECES), max_size=14).map("".join)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(TEXTS, TEXTS)
 @example("ﷺ", "ﷺ")
 def test_marks_are_what_the_search_matches(text: str, query: str) -> None:
@@ -117,7 +118,7 @@ def test_marks_are_what_the_search_matches(text: str, query: str) -> None:
             assert index_form(html.unescape(inside)) != ("", "")
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(TEXTS, max_size=30).map(" ".join), TEXTS)
 def test_blocks_do_not_hide_anything(text: str, query: str) -> None:
     """As long as what is found is no longer than two blocks have in common."""

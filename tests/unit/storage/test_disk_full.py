@@ -20,7 +20,7 @@ from storage import keys, records, replica_directory, search_index
 from storage.database import Batch, DiskWentFull, Family, NoRoom, RocksDatabase
 from storage.records import Applied
 from storage.replica_directory import ReplicaDirectory
-from tests.contract.hostile import IN_A_HURRY
+from tests.properties import IN_A_HURRY
 from tests.unit.storage.shard_fixture import letter
 
 ONE = MailboxId(1)

@@ -26,9 +26,10 @@ from storage.replica_directory import ReplicaDirectory
 from storage.salvage import Salvage
 from storage.salvage_mailbox import Salvaged
 from storage.shard import Shard
+from tests.properties import IN_A_HURRY
 from tests.unit.storage.shard_fixture import NAME, deliver, now_ms, open_shard, opened
 
-LETTERS = 150
+LETTERS = 80 if IN_A_HURRY else 150
 ACCOUNTS = {"one@example.test": 1, "two@example.test": 2}
 Damage = Callable[[Path], None]
 

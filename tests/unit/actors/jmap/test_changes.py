@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.folders import Counters, count_thread
 from mail.summary import Summary
 from storage.mailbox_writer import MailboxWriter
+from tests.properties import examples
 from tests.unit.actors.jmap.memory_access import INBOX, TRASH, MemoryAccess, message
 
 TYPES = ("Email", "Mailbox", "Thread")
@@ -142,7 +143,7 @@ OPERATIONS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     st.lists(OPERATIONS, max_size=5),
     st.lists(st.lists(OPERATIONS, min_size=1, max_size=4), min_size=1, max_size=3),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.jmap import columns as columns_module
 from actors.jmap.columns import ColumnCache, Columns, bits_of, numbers_of
 from storage import mailbox_writer
+from tests.properties import examples
 from tests.unit.actors.jmap.memory_access import ARCHIVE, INBOX, MemoryAccess, message
 from tests.unit.actors.jmap.test_query_changes import ACTS, act
 
@@ -46,7 +47,7 @@ def held(access: MemoryAccess) -> Any:
     return said, true
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(st.lists(ACTS, max_size=6), max_size=4), st.integers(0, 3))
 async def test_they_follow_the_mailbox(steps: Any, inserted_max: int) -> None:
     with pytest.MonkeyPatch.context() as patch:

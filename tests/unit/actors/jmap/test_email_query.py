@@ -6,10 +6,11 @@ import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mail.search import matches, parse_query
+from tests.properties import examples
 from tests.unit.actors.jmap.memory_access import (
     ARCHIVE,
     INBOX,
@@ -380,7 +381,7 @@ def _holds(wanted: Any, folders: tuple[int, ...], keywords: Any, subject: str) -
     return all(tests[name](value) for name, value in wanted.items())
 
 
-@settings(max_examples=80, deadline=None)
+@examples(80)
 @given(EMAILS, FILTERS, st.booleans(), st.integers(-9, 9), st.integers(0, 5), st.booleans())
 async def test_any_filter_and_window_against_a_model(
     emails: Any, wanted: Any, ascending: bool, position: int, limit: int, by_listing: bool

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from actors.jmap.limits import CONTAINERS_IN_REQUEST_MAX, MESSAGES_BYTES_MAX
 from actors.jmap.methods import METHODS
 from actors.jmap.request import evaluate
-from tests.contract.hostile import EXAMPLES, USING, check_problem, check_response
+from tests.contract.hostile import USING, check_problem, check_response
+from tests.properties import EXAMPLES
 from tests.unit.actors.jmap.memory_access import ACCOUNT, MemoryAccess, message
 
 # One value of every kind of JSON, and some that look right at first sight.

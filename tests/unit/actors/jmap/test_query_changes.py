@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.jmap import columns, email_search
 from storage import mailbox_writer
+from tests.properties import examples
 from tests.unit.actors.jmap.memory_access import ARCHIVE, INBOX, TRASH, MemoryAccess, message
 
 NEWEST_FIRST = [{"property": "receivedAt", "isAscending": False}]
@@ -206,7 +207,7 @@ def act(access: MemoryAccess, what: Any) -> None:
             access.run(lambda writer: writer.destroy_email(number))
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(
     st.lists(ACTS, max_size=12), st.lists(ACTS, max_size=8), FILTERS, SORTS, st.booleans(),
     st.booleans(),
@@ -261,7 +262,7 @@ FOLDERS = st.lists(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(FOLDERS, FOLDERS, FOLDER_QUERIES)
 async def test_folders_too(before: Any, after: Any, query: Any) -> None:
     access = MemoryAccess()

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateways.http.websocket_protocol import (
@@ -22,6 +22,7 @@ from gateways.http.websocket_protocol import (
     response_message,
     state_change_message,
 )
+from tests.properties import examples
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -96,13 +97,13 @@ def test_broken_messages(text: str, kind: str, request_id: str | None) -> None:
     assert (error["type"], error["status"]) == (kind, 400)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.text() | JSON.map(json.dumps))
 def test_nothing_raises(text: str) -> None:
     assert parse_message(text) is not None
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.dictionaries(st.sampled_from(["using", "methodCalls", "createdIds"]), JSON), st.text())
 def test_requests_keep_their_meaning(members: dict[str, Any], request_id: str) -> None:
     text = json.dumps(members | {"@type": "Request", "id": request_id[:255]})
@@ -112,7 +113,7 @@ def test_requests_keep_their_meaning(members: dict[str, Any], request_id: str) -
     assert json.loads(event.body) == members
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(st.none() | st.text(), st.dictionaries(st.text(min_size=1), JSON))
 def test_answers_keep_their_members(request_id: str | None, body: dict[str, Any]) -> None:
     for members in ("@type", "requestId"):
