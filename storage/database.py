@@ -147,6 +147,7 @@ _BLOB_FILE_BYTES_MIN = 4096
 _OPEN_FILES_MAX = 256
 # Blocks that were read from disk, of all families together.
 CACHE_BYTES = 8 << 20
+_BLOOM_BITS = 10  # a key: one in a hundred is looked for in vain
 _CACHE_TICKERS = {
     "rocksdb.block.cache.hit": "block_cache_hits_total",
     "rocksdb.block.cache.miss": "block_cache_misses_total",
@@ -375,6 +376,8 @@ def _options(buffer_bytes: int, cache: Cache) -> Options:
     options = Options(raw_mode=True)
     blocks = BlockBasedOptions()
     blocks.set_block_cache(cache)
+    # Most keys that a delivery looks for are not there: it reads no block to learn that.
+    blocks.set_bloom_filter(_BLOOM_BITS, False)
     options.set_block_based_table_factory(blocks)
     options.set_write_buffer_size(buffer_bytes)
     options.set_compression_type(DBCompressionType.lz4())

@@ -28,6 +28,7 @@ from mail.summary import SearchText
 from storage import keys
 from storage.audit import Documents
 from storage.database import is_full
+from storage.heap import give_back
 from storage.mailbox_reader import MailboxReader
 from storage.search_index import Field, IndexDocument, IndexFailed, IndexInUse, SearchIndex
 from storage.shadow_index import ShadowIndex, count_emails, emails_in, settle
@@ -35,8 +36,11 @@ from storage.shard import Applying, Shard
 
 # Texts of new mail wait here until they are indexed; what does not fit is parsed again.
 TEXT_CHARS_MAX = 16_000_000
-# Documents of one commit: it bounds the memory of a batch and the time a search may wait.
-COMMIT_DOCUMENTS_MAX = 500
+# Documents of one commit: it bounds the memory of a batch and the time a search may wait, some
+# two seconds. Half as many make twice the segments, and these are merged, so written, more often.
+COMMIT_DOCUMENTS_MAX = 2000
+# So many emails that came in or were indexed leave holes of some ten MB in the heap.
+GIVE_BACK_EMAILS = 1000
 # Indexing begins when no turn was committed for so long, or when so many emails wait: mail
 # that is coming in has the processor first.
 QUIET_S = 0.5
@@ -84,6 +88,7 @@ class Indexer:
         self.failed = 0  # documents that could not be read
         self.failures = 0  # indexes that could not go on
         self._failures_in_a_row = 0  # without a commit between them
+        self._passed = 0  # emails noted or indexed since memory was given back
 
     def _open(self, *, anew: bool = False) -> SearchIndex | None:
         """Return the open index. Without one there is no search, but mail all the same."""
@@ -149,6 +154,7 @@ class Indexer:
         """Take note of applied entries."""
         for entry in entries:
             self._note(entry.mailbox, entry.emails, entry.index)
+            self._passed += len(entry.emails)
         self._reached = entries[-1].index
         self._last_change_at = asyncio.get_running_loop().time()
         self._changed.set()
@@ -275,6 +281,7 @@ class Indexer:
             if key not in self._pending and (text := self._texts.pop(key, None)) is not None:
                 self._text_chars -= _chars(text)
         self._failures_in_a_row = 0
+        self._passed += len(batch)
         return len(batch)
 
     async def _take_in(
@@ -397,12 +404,13 @@ class Indexer:
 
     async def _text(self, mailbox: int, email_id: int) -> SearchText | None:
         """Return the text of an email, or None when it is destroyed."""
+        reader = MailboxReader(mailbox, self._shard.state)
         kept = self._texts.get((mailbox, email_id))
-        record = MailboxReader(mailbox, self._shard.state).email(email_id)
+        if kept is not None:  # Its state is as good as its record, and a tenth of that to read.
+            return None if reader.email_state(email_id) is None else kept
+        record = reader.email(email_id)
         if record is None:
             return None
-        if kept is not None:
-            return kept
         try:
             raw = self._shard.blobs.read(record.digest)
         except (KeyError, BlobDamaged):
@@ -422,10 +430,12 @@ class Indexer:
         while True:
             await self._changed.wait()
             self._changed.clear()
+            await self._give_back()
             quiet_at = self._last_change_at + QUIET_S
             if len(self._pending) >= PENDING_EMAILS_MAX or quiet_at <= loop.time():
                 try:
                     await self.catch_up()
+                    await self._give_back()
                 except Exception as error:
                     log.error("search index does not follow", error=repr(error))
                     await asyncio.sleep(FOLLOW_AGAIN_S)
@@ -433,6 +443,12 @@ class Indexer:
             else:
                 await asyncio.sleep(quiet_at - loop.time())
                 self._changed.set()
+
+    async def _give_back(self) -> None:
+        """Give freed memory back to the system, if much was freed since the last time."""
+        if self._passed >= GIVE_BACK_EMAILS:
+            self._passed = 0
+            await asyncio.to_thread(give_back)
 
     async def close(self) -> None:
         """Stop following and free the index. What is not indexed is found again at start."""

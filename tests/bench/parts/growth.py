@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 
-from tests.bench.accounting import process_usage
 from tests.bench.figures import Target
 from tests.bench.heliograph import Heliograph
 from tests.bench.load import SESSIONS_PER_GENERATOR, SMALL_BYTES, Body, Load, Mode, run_load
@@ -70,14 +69,10 @@ def _checkpoints(system: Heliograph, messages: int) -> list[Checkpoint]:
         before += outcome.messages
         await_delivered(system, before)
         delivered_s = time.monotonic() - outcome.started_s
+        # Indexed as well: what that takes and gives back again depends on the moment.
+        written_bytes = settled_written_bytes(system)
         time.sleep(SETTLE_S)
         memory = tuple(read_memory(system.pids(), system.roles()))
-        # Only the last one waits until all is written: between two, writing goes on.
-        written_bytes = (
-            settled_written_bytes(system)
-            if block in (0, BLOCKS - 1)
-            else process_usage(system.pids()).written_bytes
-        )
         found.append(Checkpoint(before, outcome.messages / delivered_s, written_bytes, memory))
         say(
             f"{before:7d} deliveries  {found[-1].delivered_per_s:5.0f}/s"

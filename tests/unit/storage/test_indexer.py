@@ -193,6 +193,32 @@ async def test_the_index_follows_by_itself(tmp_path: Path, monkeypatch: pytest.M
         await indexer.close()
 
 
+async def test_gives_memory_back_after_much_mail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_back = 0
+
+    def give_back() -> None:
+        nonlocal given_back
+        given_back += 1
+
+    monkeypatch.setattr(indexer_module, "give_back", give_back)
+    monkeypatch.setattr(indexer_module, "GIVE_BACK_EMAILS", 6)
+    monkeypatch.setattr(indexer_module, "QUIET_S", 0.0)
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        for count, expected in ((2, 0), (4, 1)):
+            for _ in range(count):
+                await deliver(shard, letter("word"))
+            for _ in range(1000):
+                if shard.indexed_index == shard.applied.index:
+                    break
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)
+            assert min(given_back, 1) == expected
+        await indexer.close()
+
+
 async def test_an_index_made_anew_in_the_middle_of_a_search_is_filled_before_it_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
