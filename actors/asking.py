@@ -17,6 +17,7 @@ from actors.ports import Transport
 from mail.errors import (
     DiskFull,
     MailError,
+    NotPrimary,
     OutcomeUnknown,
     Overloaded,
     RequestExpired,
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 REQUEST_S_MAX = 20.0
 CALL_S_MAX = 10.0
 RETRY_FIRST_S, RETRY_S_MAX = 0.05, 1.0
+
+NOT_PRIMARY = NotPrimary.__name__
 
 ReplyT = TypeVar("ReplyT")
 
@@ -104,6 +107,8 @@ async def _call(
         frame = wire.encode([one.command for one in asked])
         octets = await transport.call(shard, frame, timeout_s=timeout_s)
         replies = wire.decode_replies(octets)
+        if any(isinstance(one, Failed) and one.error == NOT_PRIMARY for one in replies):
+            transport.misled(shard)
         if len(replies) == len(asked):
             return replies
         error: Exception = OutcomeUnknown("an answer to something else")

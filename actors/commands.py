@@ -168,6 +168,23 @@ class MailboxShown(Reply, frozen=True):
     size_bytes: int
 
 
+class ShowReceipt(Command, frozen=True):
+    """Tell where in the log a message was committed. NotFound; Invalid when several match."""
+
+    mailbox: MailboxId
+    message: str  # the email's id, or what its header field Message-ID says
+
+
+class Receipt(Reply, frozen=True):
+    """The log entry that stored a message, and how far each replica's log is on its disk."""
+
+    email_id: int
+    epoch: int  # 0, and `index` too: stored before this was recorded
+    index: int
+    applied_index: int  # now, so that `index` is not above it
+    flushed: tuple[tuple[bytes, int], ...]  # replica and index, as its primary knows
+
+
 class RemoveMailbox(Command, frozen=True):
     """Destroy all of a mailbox and refuse it from now on."""
 
@@ -336,6 +353,7 @@ class ShardRow(msgspec.Struct, frozen=True, array_like=True):
     replicas: tuple[str, ...]  # node ids
     mailboxes: int
     created_at_ms: int = 0
+    founded: bool = False  # its first replica was made once, and is never made again
 
 
 class ListShards(Command, frozen=True):
@@ -344,6 +362,21 @@ class ListShards(Command, frozen=True):
 
 class Shards(Reply, frozen=True):
     shards: tuple[ShardRow, ...]
+
+
+class PlaceShard(msgspec.Struct, frozen=True, array_like=True):
+    """Where the replicas of a shard belong from now on; None leaves it as it is."""
+
+    shard: ShardId
+    replicas: tuple[str, ...] | None = None
+    founded: bool | None = None
+
+
+class PlaceShards(Command, frozen=True):
+    """Change rows of the shard table. The directory's own shard gets its row so."""
+
+    request_id: RequestId
+    places: tuple[PlaceShard, ...]
 
 
 class WatchDirectory(Command, frozen=True):

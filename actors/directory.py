@@ -55,6 +55,7 @@ from actors.commands import (
     ListDomains,
     ListShards,
     Names,
+    PlaceShards,
     RemoveAccount,
     RemoveAlias,
     RemoveDomain,
@@ -78,7 +79,8 @@ from mail.address import parse_address, parse_domain
 from mail.errors import Invalid, MailError, Overloaded, SignInRefused
 from storage.keys import DIRECTORY
 from storage.records import AccountRecord, CredentialRecord
-from storage.shard import Applying, Shard
+from storage.replica_ports import Applying
+from storage.shard import Shard
 
 WATCHERS_MAX = 1024
 WATCH_MS_MAX = 60_000
@@ -104,6 +106,7 @@ PLAIN_TURNS: Mapping[type[Command], Callable[[Any], WriterTurn]] = {
     AddAppPassword: session_turns.add_app_password,
     RemoveAppPassword: session_turns.remove_app_password,
     AddInvitation: sign_up.add_invitation,
+    PlaceShards: directory_turns.place_shards,
 }
 
 
@@ -115,6 +118,9 @@ class Directory(ShardHost):
     ) -> None:
         super().__init__(options, notices)
         self._hasher = hasher or Hasher()
+        self._nodes: tuple[str, ...] = ()
+        self._silent: tuple[str, ...] = ()
+        self._factor = 1
         self._changed = asyncio.Event()
         self._watchers = 0
         self._sign_ups = sign_up.SignUpLimits()
@@ -123,7 +129,7 @@ class Directory(ShardHost):
         self._running: dict[bytes, asyncio.Task[Reply]] = {}
 
     async def opened(self, shard: Shard) -> None:
-        shard.has_index = False
+        shard.replica.has_index = False
 
     def applied(self, entries: Sequence[Applying]) -> None:
         changed, self._changed = self._changed, asyncio.Event()
@@ -189,7 +195,7 @@ class Directory(ShardHost):
         match command:
             case AddAccount():
                 credential = await self._credential(command.password)
-                turn = directory_turns.add_account(command, credential, **self._placing)
+                turn = directory_turns.add_account(command, credential, self._placing)
                 return await self._commit(command.request_id, turn)
             case AddAccounts():
                 return await self._add_accounts(command)
@@ -207,8 +213,14 @@ class Directory(ShardHost):
                 raise Invalid(f"{type(command).__name__} is not for the directory")
 
     @property
-    def _placing(self) -> dict[str, Any]:
-        return {"node": self.options.node, "actors_max": self.options.mailbox_actors_per_node}
+    def _placing(self) -> directory_turns.Placing:
+        nodes = self._nodes or (self.options.node,)
+        actors_max = self.options.mailbox_actors_per_node
+        return directory_turns.Placing(nodes, self._silent, self._factor, actors_max)
+
+    def know_nodes(self, nodes: tuple[str, ...], silent: tuple[str, ...], factor: int) -> None:
+        """Take note of the nodes that new shards may be placed on, and how often each."""
+        self._nodes, self._silent, self._factor = nodes, silent, factor
 
     async def _commit(self, request_id: RequestId | bytes, turn: WriterTurn) -> Reply:
         octets = await self.shard.run(DIRECTORY, request_id, directory_plan(turn))
@@ -223,7 +235,7 @@ class Directory(ShardHost):
         credentials = await asyncio.gather(
             *(self._credential(a.password) for a in command.accounts)
         )
-        turn = directory_turns.add_accounts(command, credentials, **self._placing)
+        turn = directory_turns.add_accounts(command, credentials, self._placing)
         return await self._commit(command.request_id, turn)
 
     async def _sign_up(self, command: SignUp) -> Reply:
@@ -232,7 +244,7 @@ class Directory(ShardHost):
         sign_up.check_password(command.password, address)
         self._sign_ups.attempt(command.network, _now_ms())
         credential = await self._hasher.make(command.password, now_ms=_now_ms())
-        turn = sign_up.sign_up(command, address, credential, **self._placing)
+        turn = sign_up.sign_up(command, address, credential, self._placing)
         reply = await self._commit(command.request_id, turn)
         self._sign_ups.made(command.network, _now_ms())
         return reply

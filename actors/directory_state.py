@@ -162,7 +162,7 @@ class DirectoryReader:
 
     def shards(self) -> list[ShardRow]:
         return [
-            ShardRow(ShardId(r.shard), r.kind, r.replicas, r.mailboxes, r.created_at_ms)
+            ShardRow(ShardId(r.shard), r.kind, r.replicas, r.mailboxes, r.created_at_ms, r.founded)
             for r in self._all(b"S", ShardRecord)
         ]
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import zoneinfo
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from msgspec.structs import replace
 
@@ -23,12 +24,14 @@ from actors.account_commands import (
     SetDomain,
 )
 from actors.commands import (
+    DIRECTORY_SHARD,
     Account,
     AddAccount,
     AddAlias,
     AddDomain,
     Done,
     Failed,
+    PlaceShards,
     RemoveAccount,
     RemoveAlias,
     RemoveDomain,
@@ -46,7 +49,7 @@ from actors.directory_state import (
 )
 from actors.packing import Packing
 from mail.address import parse_address, parse_domain
-from mail.errors import AlreadyExists, Invalid, InvalidAddress, MailError
+from mail.errors import AlreadyExists, Invalid, InvalidAddress, MailError, NotFound
 from storage import keys
 from storage.records import AccountRecord, CredentialRecord, DomainRecord, ShardRecord
 
@@ -133,14 +136,24 @@ def domain_shown(reader: DirectoryReader, record: DomainRecord) -> DomainShown:
 # Accounts
 
 
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """Where new shards go."""
+
+    nodes: tuple[str, ...]  # that are alive, at least one
+    silent: tuple[str, ...]  # that are not, and will come back
+    factor: int  # replicas of each
+    actors_max: int  # of mailboxes
+
+
 class Newcomers:
     """Makes accounts within one turn; the shard table is read once, however many they are."""
 
-    def __init__(self, writer: DirectoryWriter, now_ms: int, *, node: str, actors_max: int) -> None:
+    def __init__(self, writer: DirectoryWriter, now_ms: int, placing: Placing) -> None:
         self._writer = writer
         self._now_ms = now_ms
-        self._node = node
-        self._packing = Packing(writer.shards(), actors_max=actors_max)
+        self._placing = placing
+        self._packing = Packing(writer.shards(), actors_max=placing.actors_max)
 
     def add(self, command: AddAccount, credential: CredentialRecord | None) -> AccountRecord:
         """Make one account. A refusal has written nothing.
@@ -178,9 +191,15 @@ class Newcomers:
         shard = self._packing.choose()
         if shard is None:
             shard = ShardId(writer.record.next_shard)
-            record = ShardRecord(shard, "mailbox", (self._node,), 0, self._now_ms)
+            # Each shard begins on another node, and with that has its primary there at first.
+            alive = self._placing.nodes
+            first = shard % len(alive)
+            nodes = (*alive[first:], *alive[:first], *self._placing.silent)
+            replicas = nodes[: self._placing.factor]
+            record = ShardRecord(shard, "mailbox", replicas, 0, self._now_ms)
             writer.put(keys.shard(shard), record)
             writer.update(next_shard=shard + 1)
+            writer.touch()  # Supervisors follow the version: replicas are to be started.
             self._packing.add(shard)
         writer.count_mailbox(shard, 1)
         return shard
@@ -204,10 +223,10 @@ class Newcomers:
 
 
 def add_account(
-    command: AddAccount, credential: CredentialRecord | None, *, node: str, actors_max: int
+    command: AddAccount, credential: CredentialRecord | None, placing: Placing
 ) -> WriterTurn:
     def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
-        newcomers = Newcomers(writer, now_ms, node=node, actors_max=actors_max)
+        newcomers = Newcomers(writer, now_ms, placing)
         return as_account(newcomers.add(command, credential))
 
     return turn
@@ -216,16 +235,14 @@ def add_account(
 def add_accounts(
     command: AddAccounts,
     credentials: Sequence[CredentialRecord | None],
-    *,
-    node: str,
-    actors_max: int,
+    placing: Placing,
 ) -> WriterTurn:
     """Return the turn that makes many accounts; one that is refused stops no other."""
     if len(command.accounts) > ACCOUNTS_IN_BATCH_MAX:
         raise Invalid(f"at most {ACCOUNTS_IN_BATCH_MAX} accounts at once")
 
     def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
-        newcomers = Newcomers(writer, now_ms, node=node, actors_max=actors_max)
+        newcomers = Newcomers(writer, now_ms, placing)
         results: list[Account | Failed] = []
         for new, credential in zip(command.accounts, credentials, strict=True):
             one = AddAccount(
@@ -240,6 +257,27 @@ def add_accounts(
             except MailError as error:
                 results.append(wire.failed(error))
         return AccountsAdded(tuple(results))
+
+    return turn
+
+
+def place_shards(command: PlaceShards) -> WriterTurn:
+    """Return the turn that says where replicas belong. Raises NotFound."""
+
+    def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
+        for place in command.places:
+            record = writer.get(keys.shard(place.shard), ShardRecord)
+            if record is None and place.shard == DIRECTORY_SHARD:
+                record = ShardRecord(place.shard, "directory", (), 0, now_ms)
+            if record is None:
+                raise NotFound(f"no shard {place.shard}")
+            if place.replicas is not None:
+                record = replace(record, replicas=place.replicas)
+            if place.founded is not None:
+                record = replace(record, founded=place.founded)
+            writer.put(keys.shard(place.shard), record)
+        writer.touch()
+        return Done()
 
     return turn
 

@@ -7,7 +7,8 @@ process. It also ends at once when a process ends, without asking anybody.
 
 On the wire, big-endian: length u32 of what follows, number u32, frame. The first frame of a
 caller is its Hello, under number 0; a call has a number of the caller's choice, its reply has
-the same; the listener's frames under number 0 are notices.
+the same; the listener's frames under number 0 are notices, the caller's under TOLD need no reply.
+All of it is inside TLS where `actors/link_options.py` says so, and begins after the handshake.
 
 On failure  Unavailable: the call was certainly not made.  OutcomeUnknown: it may have been.
             Overloaded: too much waits for that process.
@@ -20,12 +21,14 @@ import asyncio
 import hmac
 import secrets
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from typing import cast
 
 import msgspec
 import structlog
 
+from actors.link_options import LinkOptions
 from mail.errors import OutcomeUnknown, Overloaded, Unavailable
 
 log = structlog.get_logger()
@@ -49,8 +52,13 @@ HELLO_BYTES_MAX = 4096
 HELLO_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 2.0
 BACKLOG = 1024
+# On this machine and in clear text; what tests of a single process use.
+LOOPBACK = LinkOptions()
+
+TOLD = 0xFFFF_FFFF  # the number of what a caller only tells
 
 Handle = Callable[[bytes], Awaitable[bytes]]
+Heard = Callable[[str, bytes], None]
 
 
 class LinkAddress(msgspec.Struct, frozen=True, array_like=True):
@@ -182,7 +190,10 @@ class _Stream(asyncio.BufferedProtocol):
 
     @property
     def bytes_waiting(self) -> int:
-        """Return how many octets the peer has not taken yet."""
+        """Return how many octets the peer has not taken yet.
+
+        With TLS, what the socket below holds of the last frames is not counted.
+        """
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def end(self) -> None:
@@ -212,6 +223,9 @@ class _Answering(_Stream):
     def frame_received(self, number: int, frame: bytes) -> None:
         if not self._name:
             self._greet(number, frame)
+            return
+        if number == TOLD:
+            self._listener.heard(self._name, frame)
             return
         task = asyncio.create_task(self._answer(number, frame))
         self._tasks.add(task)
@@ -267,28 +281,46 @@ class _Answering(_Stream):
         self._listener.streams.discard(self)
         if self._listener.callers.get(self._name) is self:
             del self._listener.callers[self._name]
+            self._listener.left(self._name)
 
 
 class LinkListener:
-    """Listens for callers and answers their calls with `handle`."""
+    """Listens for callers: answers their calls with `handle`, hears what they only tell.
 
-    def __init__(self, handle: Handle) -> None:
+    What one caller tells is `heard` in its order, with the caller's name; `left` says that the
+    caller of that name is gone. Neither may raise.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        heard: Heard = lambda _, __: None,
+        left: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self.handle = handle
+        self.heard = heard
+        self.left = left
         self.key = secrets.token_bytes(KEY_BYTES)
         self.callers: dict[str, _Answering] = {}
         self.streams: set[_Answering] = set()
         self._server: asyncio.Server | None = None
 
-    async def listen(self, host: str = "127.0.0.1") -> LinkAddress:
-        """Listen on a free port of `host` and return the address. Raises OSError."""
+    async def listen(self, options: LinkOptions = LOOPBACK) -> LinkAddress:
+        """Listen on a free port and return the address. Raises OSError."""
+        host = options.host
         if self._server is None:
+            tls = options.listening_context()
             # With protocol 0 asyncio would leave TCP_NODELAY off: 40 ms a reply.
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
             listener.setblocking(False)
             listener.bind((host, 0))
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: _Answering(self), sock=listener, backlog=BACKLOG
+                lambda: _Answering(self),
+                sock=listener,
+                backlog=BACKLOG,
+                ssl=tls,
+                ssl_handshake_timeout=None if tls is None else HELLO_TIMEOUT_S,
             )
         port = self._server.sockets[0].getsockname()[1]
         return LinkAddress(host, port, self.key)
@@ -323,7 +355,7 @@ class Link(_Stream):
             raise Unavailable("the process is gone")
         if len(self._calls) >= CALLS_WAITING_MAX or self.bytes_waiting > BYTES_WAITING_MAX:
             raise Overloaded("too many calls wait for this actor")
-        self._next = self._next % 0xFFFF_FFFF + 1
+        self._next = self._next % (TOLD - 1) + 1
         number = self._next
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._calls[number] = answer
@@ -336,6 +368,13 @@ class Link(_Stream):
             raise OutcomeUnknown("no answer in time") from None
         finally:
             self._calls.pop(number, None)
+
+    def tell(self, frame: bytes) -> bool:
+        """Send a frame that needs no reply; False when it is not even sent."""
+        if self.lost or self.bytes_waiting > BYTES_WAITING_MAX:
+            return False
+        self.send(TOLD, frame)
+        return True
 
     def frame_received(self, number: int, frame: bytes) -> None:
         if not number:
@@ -354,15 +393,26 @@ class Link(_Stream):
 
 
 async def open_link(
-    address: LinkAddress, name: str, noticed: Callable[[bytes], None] = lambda _: None
+    address: LinkAddress,
+    name: str,
+    noticed: Callable[[bytes], None] = lambda _: None,
+    options: LinkOptions = LOOPBACK,
 ) -> Link:
     """Connect as `name`; notices go to `noticed`. Raises Unavailable."""
     loop = asyncio.get_running_loop()
     try:
+        tls = options.calling_context(address.host)
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             _, link = await loop.create_connection(
-                lambda: Link(noticed), address.host, address.port
+                lambda: Link(noticed),
+                address.host,
+                address.port,
+                ssl=tls,
+                server_hostname=None if tls is None else "",  # Names are not looked at.
             )
+    except ssl.SSLError as error:
+        log.error("link not encrypted, so not opened", host=address.host, error=str(error))
+        raise Unavailable("the process is not one of this cluster") from None
     except OSError:  # TimeoutError is one.
         raise Unavailable("the process is gone") from None
     link.send(0, _encoder.encode(Hello(VERSION, address.key, name)))

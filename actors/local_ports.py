@@ -29,6 +29,9 @@ class LocalTransport:
         except TimeoutError:
             raise OutcomeUnknown from None
 
+    def misled(self, shard: ShardId) -> None:
+        """Do nothing: there is one actor a shard here."""
+
     def notify(self, gateway: str, frame: bytes) -> None:
         """Hand a frame to a gateway (`actors.ports.Notices`)."""
         notified = self.gateways.get(gateway)

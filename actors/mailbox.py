@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from actors import exporting, mailbox_turns, transfer_turns, wire
+from actors import exporting, mailbox_turns, receipts, transfer_turns, wire
 from actors.blob_reader import BlobReader
 from actors.commands import (
     Command,
@@ -37,6 +37,7 @@ from actors.commands import (
     RemoveMailbox,
     Reply,
     ShowMailbox,
+    ShowReceipt,
     States,
     Subscribe,
     Unsubscribe,
@@ -66,7 +67,8 @@ from storage.indexer import Indexer
 from storage.mailbox_reader import Blobs, MailboxReader
 from storage.mailbox_writer import MailboxWriter
 from storage.replica_directory import ReplicaDirectory
-from storage.shard import Applying, Plan, Shard
+from storage.replica_ports import Applying
+from storage.shard import Plan, Shard
 
 # Lines looked at before others have their turn: some 2 ms.
 COUNTED_AT_ONCE = 500
@@ -172,6 +174,9 @@ class Mailbox(ShardHost):
                 return Done()
             case ShowMailbox():
                 return await self._show(command.mailbox)
+            case ShowReceipt():
+                reader = MailboxReader(command.mailbox, self.shard.state)
+                return await receipts.receipt(reader, self.shard.replica, command.message)
             case ImportEmails():
                 return await self._import(command)
             case MakeFolders():
@@ -301,7 +306,7 @@ class Mailbox(ShardHost):
         indexer, self._indexer = self._indexer, None
         if indexer is not None:
             if self._shard is not None:
-                self._shard.on_applied = lambda _: None
+                self._shard.replica.on_applied = lambda _: None
             await indexer.close()
         await super().close()
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from actors.commands import ShardId
+from actors.link_options import LinkOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +16,12 @@ class ShardOptions:
     kind: str  # "mailbox" or "directory"
     path: str  # the replica's directory
     cluster_id: str
-    create: bool = False  # the directory of a shard that was never made may be made
+    create: bool = False  # the directory of a replica that was never made may be made
+    voters_at_birth: int = 1  # so many voters a new shard has before it takes its first turn
+    founds: bool = True  # and is then the first of its shard; else one that others take in
     mailbox_actors_per_node: int = 32
     node: str = ""
+    link: LinkOptions = field(default_factory=LinkOptions)  # to other processes
     version: str = ""
     disk_floor_bytes: int = 256 << 20  # below so much free space writes are refused (R16)
     log_path: str = ""

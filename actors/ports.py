@@ -34,6 +34,9 @@ class Transport(Protocol):
         Raises Unavailable when it certainly did not happen, OutcomeUnknown when it may have.
         """
 
+    def misled(self, shard: ShardId) -> None:
+        """Take note that whoever was asked does not lead the shard: look for the primary anew."""
+
 
 class Notices(Protocol):
     """Carry frames of Notify commands from a shard to the gateways that asked for them."""

@@ -1,9 +1,9 @@
 """RayTransport: frames to shards, and calls to Ray's actors, with a time limit on everything.
 
-Ray knows which actors there are and starts them; what is said to a shard goes over a link
-(`actors/link.py`) whose address its actor tells once. Handles and links are looked up by name
-once and kept, so that calls do not need Ray's GCS. A lookup blocks, so it runs in a thread of
-its own few.
+Ray starts actors; where the primary of a shard listens is told by the supervisor of this node,
+and what is said to it goes over a link (`actors/link.py`). The supervisor's own address is asked
+of Ray once. Handles and links are kept, so that calls do not need Ray's GCS. A lookup blocks, so
+it runs in a thread of its own few.
 
 On failure  Unavailable: the call was certainly not made.  OutcomeUnknown: it may have been.
             Overloaded: too many calls of ours wait for that actor.
@@ -20,12 +20,11 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from actors import wire
-from actors.commands import ShardId, ShardShown
-from actors.link import Link, LinkAddress, open_link
+from actors import reports, wire
+from actors.commands import ShardId, ShardShown, ShowShard
+from actors.link import LOOPBACK, Link, LinkAddress, open_link
+from actors.link_options import LinkOptions
 from mail.errors import MailError, OutcomeUnknown, Overloaded, Unavailable
-
-SUPERVISOR = "supervisor"  # The actor that starts others.
 
 LOOKUP_TIMEOUT_S = 2.0  # Ray's GCS answers within milliseconds or is away.
 LOOKUP_THREADS = 4  # Lookups that hang while the GCS is away occupy no more than these.
@@ -34,6 +33,10 @@ LOOKUP_THREADS = 4  # Lookups that hang while the GCS is away occupy no more tha
 # each of these times the same is asked anew, beside what was asked before.
 ASK_ANEW_AFTER_S = (2.0, 4.0, 8.0, 16.0)
 OPENING_S_MAX = sum(ASK_ANEW_AFTER_S)  # No caller waits for longer.
+
+
+FIND_S_MAX = 10.0  # for the supervisor to find a primary, or to have one started
+_SHOW = wire.encode([ShowShard()])
 
 
 class NotRunning(Unavailable):
@@ -45,19 +48,41 @@ def shard_name(shard: ShardId) -> str:
     return f"shard/{shard}"
 
 
-class RayTransport:
-    """Calls actors of one namespace. One instance a process and event loop."""
+def replica_name(shard: ShardId, node: str) -> str:
+    """Return the name of the actor that holds a node's replica of a shard."""
+    return f"{shard_name(shard)}@{node}"
 
-    def __init__(self, namespace: str, caller: str) -> None:
+
+def supervisor_name(node: str) -> str:
+    """Return the name of a node's supervisor."""
+    return f"supervisor@{node}"
+
+
+class RayTransport:
+    """Calls actors of one namespace. One instance a process and event loop.
+
+    Where a shard's primary is, the supervisor of this node knows; it also says so when that
+    changes, so that calls to a primary that has stopped do not wait for it.
+    """
+
+    def __init__(
+        self, namespace: str, caller: str, node: str, links: LinkOptions = LOOPBACK
+    ) -> None:
         """Call as `caller`, which names this process to shards that have notices for it."""
         self.noticed: Callable[[bytes], None] = lambda _: None
         self._namespace = namespace
         self._caller = caller
+        self._options = links
+        self._supervisor_name = supervisor_name(node)
         self._handles: dict[str, Any] = {}
         self._lookups: dict[str, asyncio.Future[Any]] = {}
         self._executor = ThreadPoolExecutor(LOOKUP_THREADS, "actor-lookup")
         self._links: dict[ShardId, Link] = {}
+        self._addresses: dict[ShardId, LinkAddress] = {}  # of the links
+        self._known: dict[ShardId, tuple[LinkAddress, ...]] = {}  # where replicas listened
         self._opening: dict[ShardId, asyncio.Task[Link]] = {}
+        self._supervisor: Link | None = None
+        self._finding_supervisor: asyncio.Task[Link] | None = None
 
     async def call(self, shard: ShardId, frame: bytes, *, timeout_s: float) -> bytes:
         """Return the reply frame of the shard's primary. See `actors.ports.Transport`."""
@@ -68,8 +93,14 @@ class RayTransport:
             timeout_s = max(0.0, timeout_s + started - asyncio.get_running_loop().time())
         return await link.call(frame, timeout_s=timeout_s)
 
+    def misled(self, shard: ShardId) -> None:
+        """Look for the primary anew: who was asked last is none."""
+        link = self._links.pop(shard, None)
+        if link is not None:
+            link.end()
+
     async def _link(self, shard: ShardId, timeout_s: float) -> Link:
-        """Return a link to a shard's actor; those who want the same one at once share it.
+        """Return a link to a shard's primary; those who want the same one at once share it.
 
         Who waits no longer leaves the opening to the others, and to itself when it comes again.
         """
@@ -91,34 +122,66 @@ class RayTransport:
 
     async def _open(self, shard: ShardId) -> Link:
         try:
-            async with asyncio.timeout(OPENING_S_MAX):
-                address = await self._address(shard)
-        except TimeoutError:
-            raise Unavailable("the actor does not answer") from None
-        except OutcomeUnknown as error:
-            raise Unavailable(error.text) from None  # Whatever became of it: nothing was asked yet.
-        link = await open_link(address, self._caller, self._noticed)
+            known = self._known[shard] = await self._find(shard)
+        except Unavailable:
+            # Without the supervisor: whoever was there before, each in turn.
+            before = self._known.get(shard, ())
+            if not before:
+                raise
+            known = self._known[shard] = before[1:] + before[:1]
+        if not known:
+            raise Unavailable("no replica of the shard is there now")
+        link = await open_link(known[0], self._caller, self._noticed, self._options)
         self._links[shard] = link
+        self._addresses[shard] = known[0]
         return link
 
-    async def _address(self, shard: ShardId) -> LinkAddress:
-        """Return where a shard's actor listens; have it started when there is none."""
-        name = shard_name(shard)
-        for _ in range(2):
-            try:
-                return await self._ask_link(name)
-            except NotRunning:
-                break
-            except OutcomeUnknown:
-                if name in self._handles:
-                    raise  # Ray starts it again.
-        await self._insist(SUPERVISOR, "activate", shard)
-        return await self._ask_link(name)
+    async def _find(self, shard: ShardId) -> tuple[LinkAddress, ...]:
+        """Return where the replicas listen, the primary first; have the shard started."""
+        found = await self._ask_supervisor(reports.Find(shard), timeout_s=FIND_S_MAX)
+        return found.addresses if isinstance(found, reports.Found) else ()
 
-    async def _ask_link(self, name: str) -> LinkAddress:
-        address = await self._insist(name, "link")
+    async def picture(self, *, timeout_s: float) -> reports.Picture:
+        """Return the cluster as the supervisor of this node sees it. Raises Unavailable."""
+        picture = await self._ask_supervisor(reports.Look(), timeout_s=timeout_s)
+        if not isinstance(picture, reports.Picture):
+            raise Unavailable("the supervisor answers something else")
+        return picture
+
+    async def _ask_supervisor(
+        self, question: reports.AnyMessage, *, timeout_s: float
+    ) -> reports.AnyMessage:
+        if self._supervisor is None or self._supervisor.lost:
+            if self._finding_supervisor is None or self._finding_supervisor.done():
+                self._finding_supervisor = asyncio.create_task(
+                    self._link_supervisor(), name="open supervisor"
+                )
+            self._supervisor = await asyncio.shield(self._finding_supervisor)
+        try:
+            octets = await self._supervisor.call(reports.encode(question), timeout_s=timeout_s)
+        except OutcomeUnknown as error:
+            raise Unavailable(error.text) from None  # Questions change nothing.
+        return reports.decode(octets)
+
+    async def _link_supervisor(self) -> Link:
+        try:
+            async with asyncio.timeout(OPENING_S_MAX):
+                address = await self._insist(self._supervisor_name, "link")
+        except (TimeoutError, OutcomeUnknown):
+            raise Unavailable("the supervisor does not answer") from None
         assert isinstance(address, LinkAddress)
-        return address
+        return await open_link(address, self._caller, self._supervisor_noticed, self._options)
+
+    def _supervisor_noticed(self, frame: bytes) -> None:
+        """End links to primaries that are none any more: calls on them are made anew."""
+        try:
+            message = reports.decode(frame)
+        except Unavailable:
+            return
+        if isinstance(message, reports.Led):
+            for shard, address in message.primaries:
+                if shard in self._links and self._addresses.get(shard) != address:
+                    self.misled(shard)
 
     async def _insist(self, name: str, method: str, *args: object) -> Any:
         """Call a method that may be called twice, and again while it is not answered.
@@ -148,11 +211,14 @@ class RayTransport:
         self.noticed(frame)
 
     async def shown(self, shard: ShardId, *, timeout_s: float) -> ShardShown:
-        """Return what a shard says of itself; does not wake one that rests.
+        """Return what a shard's primary says of itself; does not wake one that rests.
 
         Raises NotRunning when it rests, other Unavailable when it says nothing.
         """
-        octets = await self.ask(shard_name(shard), "shown", timeout_s=timeout_s)
+        picture = await self.picture(timeout_s=timeout_s)
+        if all(report.shard != shard for report in picture.reports):
+            raise NotRunning("no replica of the shard is there now")
+        octets = await self.call(shard, _SHOW, timeout_s=timeout_s)
         return wire.result(wire.decode_replies(octets)[0], ShardShown)
 
     async def ask(self, name: str, method: str, *args: object, timeout_s: float) -> Any:
@@ -204,6 +270,8 @@ class RayTransport:
             task.cancel()
         for link in self._links.values():
             link.end()
+        if self._supervisor is not None:
+            self._supervisor.end()
 
 
 def not_sent(error: Exception) -> MailError:

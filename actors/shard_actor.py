@@ -21,10 +21,13 @@ from actors import wire
 from actors.commands import Failed
 from actors.directory import Directory
 from actors.link import LinkAddress, LinkListener
+from actors.link_peers import LinkPeers
 from actors.mailbox import Mailbox
 from actors.options import ShardOptions
-from actors.ray_ports import shard_name
+from actors.ray_ports import replica_name, shard_name
 from actors.remote import Pulse, leave
+from actors.reporting import Reporter, report_of
+from actors.reports import Report
 from actors.shard_host import ShardHost
 from storage.files import sync_directory
 
@@ -37,14 +40,46 @@ class ShardActor:
     def __init__(self, options: ShardOptions, prepare: Callable[[str], None]) -> None:
         prepare(shard_name(options.shard).replace("/", "-"))
         self._options = options
-        self._listener = LinkListener(self._answer)
+        self._name = replica_name(options.shard, options.node)
+        self._listener = LinkListener(self._answer, self._heard)
+        self._peers = LinkPeers(self._name, options.link)
+        self._reporter = Reporter(self._name, self._report, self._host, options.link)
+        self._address: LinkAddress | None = None
         self._open_now = False
         self._starting: asyncio.Task[ShardHost] | None = None
 
-    async def pulse(self) -> Pulse:
-        """Answer at once; open the shard if it is not open."""
+    async def pulse(self, supervisor: LinkAddress | None = None) -> Pulse:
+        """Answer at once; open the shard if it is not open; report to that supervisor."""
         self._start()
+        self._address = await self._listener.listen(self._options.link)
+        if supervisor is not None:
+            self._reporter.attach(supervisor)
         return Pulse(os.getpid(), self._open_now, self._idle_s())
+
+    def _host(self) -> ShardHost | None:
+        return self._starting.result() if self._open_now and self._starting else None
+
+    def _report(self) -> Report:
+        assert self._address is not None
+        host = self._host()
+        if host is not None:
+            return report_of(host, self._address)
+        options = self._options
+        return Report(
+            options.shard,
+            options.kind,
+            b"",
+            options.node,
+            self._address,
+            "recovering",
+            pid=os.getpid(),
+        )
+
+    def _heard(self, name: str, frame: bytes) -> None:
+        """Take a frame of another replica."""
+        host = self._host()
+        if host is not None:
+            host.receive(frame)
 
     async def shown(self) -> bytes:
         """Return a frame of ShardShown, or of Failed while the shard is not open; uses nothing."""
@@ -59,6 +94,8 @@ class ShardActor:
             return
         log.info("shard retires", shard=self._options.shard)
         self._listener.close()
+        self._peers.close()
+        await self._reporter.close()
         await self._starting.result().close()
         leave()
 
@@ -68,7 +105,7 @@ class ShardActor:
     async def link(self) -> LinkAddress:
         """Return where this process takes frames of commands; begin to open the shard."""
         self._start()
-        return await self._listener.listen()
+        return await self._listener.listen(self._options.link)
 
     async def _answer(self, frame: bytes) -> bytes:
         try:
@@ -92,6 +129,8 @@ class ShardActor:
         options = replace(self._options, create=self._options.create and not made)
         cls = Directory if options.kind == "directory" else Mailbox
         host = cls(options, self._listener)
+        host.peers = self._peers
+        host.changed = self._reporter.changed
         await host.start()
         if options.create and not host.trouble:
             await asyncio.to_thread(_leave_mark, mark)

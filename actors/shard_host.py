@@ -12,6 +12,7 @@ On failure  a command whose fate is unknown fails as OutcomeUnknown; repeat it b
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import shutil
 import time
@@ -21,22 +22,49 @@ from pathlib import Path
 import structlog
 
 from actors import wire
-from actors.commands import Command, Done, Drain, Reply, ShardShown, ShowShard
+from actors.commands import Command, Done, Drain, Failed, Reply, ShardShown, ShowShard
 from actors.options import ShardOptions
 from actors.ports import Notices
 from actors.request_ids import new_request_id
 from actors.upkeep_commands import ReleaseShard, ReopenShard
-from mail.errors import Invalid, MailError, ShardDamaged, Unavailable
-from storage.database import is_full
+from mail.errors import (
+    Invalid,
+    MailError,
+    NotPrimary,
+    OutcomeUnknown,
+    ShardDamaged,
+    Unavailable,
+)
+from storage.database import WriteFailed, is_full
 from storage.records import Damaged
+from storage.replica import Replica
 from storage.replica_directory import ReplicaDirectory, ReplicaName
+from storage.replica_ports import Applying, NoPeers, Peers, SnapshotFrame
+from storage.replication.frames import (
+    AnyFrame,
+    Offer,
+    Slice,
+    Wanted,
+    addressee,
+    encode_frame,
+)
+from storage.replication.messages import ReplicaId
 from storage.salvage_lock import is_being_salvaged
-from storage.shard import Applying, Shard
+from storage.shard import Shard
+from storage.snapshot_files import FilesSink, FilesSource
+from storage.snapshots import SnapshotReceiver, SnapshotSender
 
 log = structlog.get_logger()
 
 _DISK_CHECK_S = 1.0
 READ_ONLY = "the disk is full, mail is only read"
+
+
+def _is_read(command: Command, reply: Reply) -> bool:
+    """Say whether a reply tells of the shard, and not only of this replica of it."""
+    if isinstance(command, (ShowShard, Drain, ReleaseShard, ReopenShard)):
+        return False
+    return not (isinstance(reply, Failed) and reply.error == NotPrimary.__name__)
 
 
 def _end_process(reason: str) -> None:
@@ -56,6 +84,7 @@ class ShardHost:
     ) -> None:
         self.options = options
         self.notices = notices
+        self.peers: Peers = NoPeers()  # set before the start where there are any
         self.trouble = ""
         self._directory = ReplicaDirectory(
             Path(options.path), cache_bytes=options.block_cache_bytes
@@ -67,6 +96,10 @@ class ShardHost:
         self._room = True
         self._waiting: asyncio.Task[None] | None = None
         self._started = False
+        self._grown = False
+        self._sender: SnapshotSender | None = None
+        self._receiver: SnapshotReceiver | None = None
+        self.changed: Callable[[], None] = lambda: None  # something is worth a report
         self._used_at = time.monotonic()
 
     @property
@@ -86,6 +119,11 @@ class ShardHost:
             raise ShardDamaged if self.trouble else Unavailable
         return self._shard
 
+    @property
+    def replica(self) -> Replica | None:
+        """Return the replica, None while the shard is not open."""
+        return None if self._shard is None else self._shard.replica
+
     async def start(self) -> None:
         """Open the shard; what is damaged is kept out of service and named, not raised.
 
@@ -99,7 +137,7 @@ class ShardHost:
             if is_being_salvaged(self._directory.path):
                 raise Damaged("being salvaged")
             if self.options.create and not self._directory.is_made:
-                await self._directory.make(name, new_request_id)
+                await self._directory.make(name, new_request_id, founds=self.options.founds)
             await self._open(name)
         except Damaged as error:
             self.out_of_service(str(error))
@@ -119,6 +157,7 @@ class ShardHost:
             database,
             hard,
             clock_ms=lambda: time.time_ns() // 1_000_000,
+            peers=self.peers,
             has_room=self._has_room,
             on_fatal=self._end_process,
             on_full=self._read_only,
@@ -132,14 +171,83 @@ class ShardHost:
             raise
         if not read_only:
             self._directory.forget_log()
-        shard.on_applied = self.applied
+        shard.replica.on_applied = self.applied
+        shard.replica.on_changed = self.changed
+        shard.replica.on_damaged = self.out_of_service
         self._shard = shard
+        self._exchange_snapshots(shard.replica)
+        self.changed()
+
+    def _exchange_snapshots(self, replica: Replica) -> None:
+        """Fill followers that lag too far, and be filled (R6)."""
+        files = self._directory
+        sender = self._sender = SnapshotSender(
+            replica.replica,
+            lambda: FilesSource.take(replica.database, files.snapshots / "sent"),
+            replica.send_frame,
+            replica.step,
+            new_request_id,
+        )
+        if self._receiver is None:
+            sink = FilesSink(files.incoming, self._install)
+            self._receiver = SnapshotReceiver(
+                replica.replica, sink, self._send_frame, self._promised_epoch
+            )
+        receiver = self._receiver
+
+        def arrived(peer: ReplicaId, frame: SnapshotFrame) -> None:
+            match frame:
+                case Offer():
+                    receiver.offered(peer, frame)
+                case Slice():
+                    receiver.arrived(peer, frame)
+                case Wanted():
+                    sender.wanted(peer, frame)
+
+        replica.on_snapshot = arrived
+        replica.on_lagging = lambda follower: sender.begin(follower, replica.described)
+
+    def _promised_epoch(self) -> int:
+        replica = self.replica
+        return 0 if replica is None else replica.core.epoch
+
+    def receive(self, frame: bytes) -> None:
+        """Take a frame of another replica; whatever it meets, the link goes on."""
+        if self._shard is None:
+            return
+        try:
+            self._shard.replica.receive(frame)
+        except WriteFailed:
+            return  # Who has to know was told.
+        except Damaged as error:
+            self.out_of_service(str(error))
+            self.changed()
+        except Exception as error:
+            log.exception("frame not taken", shard=self.options.shard)
+            self._end_process(f"replica: {error!r}")
+
+    def _send_frame(self, frame: AnyFrame) -> None:
+        self.peers.send(addressee(frame), encode_frame(frame))
+
+    async def _install(self) -> None:
+        """Go on with the snapshot that has arrived in the database's place."""
+        name = ReplicaName(self.options.cluster_id, self.options.shard, self.options.kind)
+        suspect = self.replica is not None and self.replica.core.suspect
+        await self.close()
+        await self._directory.install(name, suspect=suspect)
+        try:
+            await self._open(name)
+        except Damaged as error:
+            self.out_of_service(str(error))
 
     async def opened(self, shard: Shard) -> None:
         """Make what goes with an open shard. For subclasses. Raises Damaged."""
 
     def applied(self, entries: Sequence[Applying]) -> None:
         """Take note of applied entries. For subclasses."""
+
+    def know_nodes(self, nodes: tuple[str, ...], silent: tuple[str, ...], factor: int) -> None:
+        """Take note of the nodes that are alive, and of those that are not. For subclasses."""
 
     def busy(self) -> bool:
         """Say whether there is work that nobody waits for. For subclasses."""
@@ -148,6 +256,8 @@ class ShardHost:
     def out_of_service(self, trouble: str) -> None:
         """Refuse everything from now on but ShowShard, which names the trouble."""
         self.trouble = trouble
+        if self._shard is not None:
+            self._shard.take_out()
         self._damaged, self._shard = self._shard or self._damaged, None
         log.error("shard damaged", shard=self.options.shard, trouble=trouble)
 
@@ -180,9 +290,20 @@ class ShardHost:
         except MailError:
             # Of a newer release, while nodes are restarted in turn: not the sender's fault.
             return wire.encode([wire.failed(Unavailable("a frame that cannot be read here"))])
+        shard = self._shard
+        reign = None if shard is None else shard.core.reign
         if len(commands) == 1:
-            return wire.encode([await self._answer(commands[0])])
-        return wire.encode(await asyncio.gather(*map(self._answer, commands)))
+            replies = [await self._answer(commands[0])]
+        else:
+            replies = await asyncio.gather(*map(self._answer, commands))
+        told = zip(commands, replies, strict=True)
+        if shard is not None and not self.trouble and any(itertools.starmap(_is_read, told)):
+            try:
+                # Whatever was read is still true as long as nobody else may lead (R5, R15).
+                await shard.replica.confirm_lease(reign)
+            except MailError as error:
+                replies = [wire.failed(OutcomeUnknown(error.text))] * len(replies)
+        return wire.encode(replies)
 
     async def _answer(self, command: Command) -> Reply:
         try:
@@ -198,6 +319,8 @@ class ShardHost:
                     return await self._reopen()
                 case _:
                     self._used_at = time.monotonic()
+                    if not self.shard.leads or not self._is_grown():
+                        raise NotPrimary
                     return await self.answer(command)
         except MailError as error:
             return wire.failed(error)
@@ -209,6 +332,17 @@ class ShardHost:
         except Exception as error:
             log.exception("command failed", command=type(command).__name__)
             return wire.failed(error)
+
+    def _is_grown(self) -> bool:
+        """Say whether the shard has the replicas that it is to have before its first turn.
+
+        What it takes while it has fewer would be lost with one node.
+        """
+        if not self._grown:
+            voters = len(self.shard.core.members.voters)
+            is_empty = next(self.shard.state.scan(b"", b"\xff" * 16), None) is None
+            self._grown = voters >= self.options.voters_at_birth or not is_empty
+        return self._grown
 
     async def _release(self) -> Reply:
         if not self.trouble:
@@ -231,19 +365,31 @@ class ShardHost:
         """Answer one command. For subclasses. May raise MailError."""
         raise NotImplementedError
 
+    @property
+    def state(self) -> str:
+        """Return "damaged", "recovering", "serving", "following" or "reading"."""
+        shard = self._shard
+        if self.trouble:
+            return "damaged"
+        if shard is None:
+            return "recovering"
+        if shard.leads:
+            return "serving"
+        return "reading" if shard.read_only else "following"
+
     def shown(self) -> ShardShown:
         """Return what this replica knows of itself."""
         shard = self._shard
-        state = "damaged" if self.trouble else "serving" if shard else "recovering"
+        state = self.state
         return ShardShown(
             shard=self.options.shard,
             kind=self.options.kind,
             state=state,
             epoch=shard.core.epoch if shard else 0,
             last_index=shard.core.last.index if shard else 0,
-            commit_index=shard.core.committed_index if shard else 0,
+            commit_index=shard.core.committed.index if shard else 0,
             applied_index=shard.applied.index if shard else 0,
-            indexed_index=shard.indexed_index if shard else 0,
+            indexed_index=shard.replica.indexed_index if shard else 0,
             mailboxes=0,
             pid=os.getpid(),
             trouble=READ_ONLY if shard is not None and shard.read_only else self.trouble,
@@ -255,17 +401,19 @@ class ShardHost:
         """Return counters of this actor by name."""
         if self._shard is None:
             return {}
-        counts = self._shard.counts
+        counts, replica = self._shard.counts, self._shard.replica
         return {
             "turns_total": counts.turns,
-            "flushes_total": counts.flushes,
-            "entries_total": counts.entries,
+            "flushes_total": replica.counts.flushes,
+            "entries_total": replica.counts.entries,
             "repeats_total": counts.repeats,
             **self._shard.database.counts(),
         }
 
     async def close(self) -> None:
         """Finish what was accepted and close the shard."""
+        if self._sender is not None:
+            self._sender.close()
         if self._waiting is not None:
             self._waiting.cancel()
         shard, self._shard = self._shard, None

@@ -27,7 +27,7 @@ from actors.account_commands import (
 )
 from actors.commands import AddAccount, Done, Reply
 from actors.directory_state import DirectoryWriter, WriterTurn, as_account
-from actors.directory_turns import Newcomers
+from actors.directory_turns import Newcomers, Placing
 from actors.session_turns import checked_label
 from mail.address import Address, parse_address, parse_domain
 from mail.errors import (
@@ -145,7 +145,7 @@ def check_password(password: str, address: Address) -> None:
 
 
 def sign_up(
-    command: SignUp, address: Address, credential: CredentialRecord, *, node: str, actors_max: int
+    command: SignUp, address: Address, credential: CredentialRecord, placing: Placing
 ) -> WriterTurn:
     """Return the turn that makes the account, or refuses with SignUpRefused, TooManySignUps."""
     name = checked_label(command.display_name)
@@ -158,7 +158,7 @@ def sign_up(
         if address.local in RESERVED:
             raise SignUpRefused
         domain = _count(domain, now_ms)
-        newcomers = Newcomers(writer, now_ms, node=node, actors_max=actors_max)
+        newcomers = Newcomers(writer, now_ms, placing)
         one = AddAccount(
             request_id=command.request_id,
             address=str(address),

@@ -221,7 +221,7 @@ class Upkeep:
         self._counts["audits_total"] += 1
         if not job.command.mailbox:
             self._left = {mailbox: n for mailbox, n in self._left.items() if mailbox in every}
-            self._shard.note(keys.AUDITED, self._shard.clock_ms())
+            self._shard.replica.note(keys.AUDITED, self._shard.clock_ms())
 
     async def _audit_mailbox(self, job: Job, mailbox: int) -> None:
         findings = await self.look(job, mailbox)
@@ -322,7 +322,7 @@ class Upkeep:
                 await self._indexer.rebuild(lambda done, total: None, pause=pace.pause)
             await collector.rewrite()
             self._counts["collected_blobs_total"] += found.dropped_blobs
-            self._shard.note(keys.COLLECTED, self._shard.clock_ms())
+            self._shard.replica.note(keys.COLLECTED, self._shard.clock_ms())
         job.counts = {
             "blobs": found.blobs,
             "bytes": found.size_bytes,

@@ -48,6 +48,7 @@ from actors.commands import (
     ListDomains,
     MailboxShown,
     Names,
+    Receipt,
     RemoveAccount,
     RemoveAlias,
     RemoveDomain,
@@ -57,21 +58,24 @@ from actors.commands import (
     ShardId,
     ShardShown,
     ShowMailbox,
+    ShowReceipt,
     ShowShard,
     SignIn,
 )
 from actors.jmap.ids import account_id_of
-from actors.ray_ports import RayTransport, shard_name
+from actors.ray_ports import RayTransport
 from actors.request_ids import new_request_id
 from actors.tokens import CODE_BYTES, code_digest, make_code
-from cluster.placement import NodePlan
-from cluster.status import replica_facts
+from cluster.receipts import receipt_facts
+from cluster.status import ClusterStatus
 from cluster.upkeep import ShardUpkeep
 from mail.errors import AlreadyExists, SignInRefused, Unavailable
 
 SHARD_START_TIMEOUT_S = 60.0
+REPORTED_S_MAX = 2.0  # for a primary to be known by the supervisor of this node
 SHARD_POLL_S = 0.05
 BATCH_TIMEOUT_S = 60.0  # For some passwords to be hashed, slowly on purpose.
+RECEIPT_TIMEOUT_S = 60.0  # For the messages of a large mailbox to be read through.
 SHARDS_STARTED_AT_ONCE = 8  # Each start takes a third of a second of one core.
 ACCOUNTS_PAGE = 1000
 DAY_MS = 24 * 3_600_000
@@ -80,9 +84,9 @@ DAY_MS = 24 * 3_600_000
 class Administration:
     """Carries out the operator's commands."""
 
-    def __init__(self, plan: NodePlan, transport: RayTransport) -> None:
-        self._plan = plan
+    def __init__(self, transport: RayTransport, status: ClusterStatus) -> None:
         self._transport = transport
+        self._status = status
         self.upkeep = ShardUpkeep(transport)
 
     async def add_domain(self, domain: str) -> None:
@@ -170,8 +174,7 @@ class Administration:
         return account_facts(account)
 
     async def serve(self, shard: ShardId) -> ShardShown:
-        """Start a shard's actor if need be; return when it serves. Raises Unavailable."""
-        await asyncio.to_thread(self._plan.start, shard_name(shard))
+        """Return when a shard serves; a new one is made first. Raises Unavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + SHARD_START_TIMEOUT_S
         while True:
@@ -259,22 +262,40 @@ class Administration:
     async def mailbox(self, address: str) -> dict[str, Any]:
         """Return the facts of one mailbox as architecture §6 has them. Raises NotFound."""
         account = await self._account(address)
-        shown, shard = await asyncio.gather(
-            ask(self._transport, account.shard, ShowMailbox(account.mailbox), MailboxShown),
-            ask(self._transport, account.shard, ShowShard(), ShardShown),
-        )
+        command = ShowMailbox(account.mailbox)
+        shown = await ask(self._transport, account.shard, command, MailboxShown)
+        shard = await self._led_shard(account.shard)
         return {
             "address": account.address,
             "account": account_id_of(account.mailbox),
             "shard": account.shard,
-            "epoch": shard.epoch,
-            "primary": self._plan.node if shard.state == "serving" else None,
-            "pid": shard.pid,
+            "epoch": shard["epoch"],
+            "primary": shard["primary"],
+            "pid": shard["pid"],
             "messages": shown.messages,
             "unread": shown.unread,
             "bytes": shown.size_bytes,
-            "replicas": replica_facts(shard, self._plan.node),
+            "replicas": shard["replicas"],
         }
+
+    async def _led_shard(self, shard: ShardId) -> dict[str, Any]:
+        """Return the facts of a shard that has just answered: its report is on its way."""
+        deadline = asyncio.get_running_loop().time() + REPORTED_S_MAX
+        while True:
+            facts = await self._status.shard(shard)
+            if facts["primary"] is not None or asyncio.get_running_loop().time() >= deadline:
+                return facts
+            await asyncio.sleep(SHARD_POLL_S)
+
+    async def receipt(self, address: str, message: str) -> dict[str, Any]:
+        """Return where a message of a mailbox is on disk. Raises NotFound, Invalid."""
+        account = await self._account(address)
+        command = ShowReceipt(account.mailbox, message)
+        receipt = await ask(
+            self._transport, account.shard, command, Receipt, timeout_s=RECEIPT_TIMEOUT_S
+        )
+        row, reports = await self._status.replicas(account.shard)
+        return {"address": account.address, **receipt_facts(row, receipt, reports)}
 
     async def add_demo(self, passwords: dict[str, str]) -> set[str]:
         """Make the demo accounts and their domains; what is there already stays as it is.

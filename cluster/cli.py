@@ -7,15 +7,27 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cluster import cli_tables as tables
 from cluster.cli_accounts import account_app, domain_app
-from cluster.cli_options import AddressArgument, ConfigOption, DataOption, JsonOption, client_of
+from cluster.cli_cluster import cluster_app
+from cluster.cli_cluster_tls import cluster_init, cluster_invite
+from cluster.cli_nodes import node_app, shard_list
+from cluster.cli_options import (
+    AddressArgument,
+    ConfigOption,
+    DataOption,
+    JsonOption,
+    client_of,
+    clients_of,
+)
 from cluster.cli_transfer import export_mail, import_mail
 from cluster.cli_upkeep import mailbox_audit, mailbox_reindex, shard_app
+from cluster.data_directory import DataDirectory
 from cluster.refusal import EXIT_FAILED, EXIT_USAGE, Refused
 
 app = typer.Typer(
@@ -32,6 +44,11 @@ app.add_typer(domain_app, name="domain")
 app.add_typer(account_app, name="account")
 app.add_typer(mailbox_app, name="mailbox")
 app.add_typer(shard_app, name="shard")
+app.add_typer(cluster_app, name="cluster")
+app.add_typer(node_app, name="node")
+cluster_app.command("init")(cluster_init)
+cluster_app.command("invite")(cluster_invite)
+shard_app.command("list")(shard_list)
 mailbox_app.command("audit")(mailbox_audit)
 mailbox_app.command("reindex")(mailbox_reindex)
 
@@ -40,29 +57,56 @@ mailbox_app.command("reindex")(mailbox_reindex)
 def up(
     config: ConfigOption = None,
     data: DataOption = None,
-    nodes: Annotated[int, typer.Option("--nodes", help="Ray nodes on this machine.")] = 1,
-    address: Annotated[
-        str | None, typer.Option("--address", envvar="RAY_ADDRESS", help="Ray cluster to join.")
+    nodes: Annotated[
+        int | None,
+        typer.Option("--nodes", help="Nodes on this machine, each with a directory in --data."),
+    ] = None,
+    join: Annotated[
+        str | None,
+        typer.Option(
+            "--join",
+            "--address",
+            envvar="RAY_ADDRESS",
+            help="host:port of the head of the cluster to become a node of.",
+        ),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option("--token-file", help="The token of the cluster to join.")
+    ] = None,
+    invitation: Annotated[
+        Path | None,
+        typer.Option("--invitation", help="Token and certificate (`helio cluster invite`)."),
     ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="Make the accounts alice and bob @example.test.")
     ] = False,
 ) -> None:
-    """Start the cluster and serve until SIGTERM."""
+    """Start a node, the first of its cluster or one that joins it, and serve until SIGTERM."""
     from cluster import ray_environment, settings
-
-    if nodes != 1:
-        raise Refused("this release runs one node: leave --nodes out", EXIT_USAGE)
-    if address and address != "local":
-        raise Refused(
-            "this release starts a Ray of its own and joins none: "
-            "leave --address out and RAY_ADDRESS unset",
-            EXIT_USAGE,
-        )
-    loaded = settings.load(config, data)
-    ray_environment.prepare()
-    from cluster import up as node  # Imports Ray, which reads what was just prepared.
     from cluster.cli_progress import CliProgress
+    from cluster.cluster_ca import certify_beside, link_options
+    from cluster.several_nodes import SeveralNodes, node_directories
+
+    join = None if join in ("", "auto", "local") else join
+    loaded = settings.load(config, data, join=join, token_file=token_file, invitation=invitation)
+    if nodes is None:
+        nodes = len(node_directories(loaded.settings.data)) or 1
+    if nodes != 1 or node_directories(loaded.settings.data):
+        if loaded.settings.cluster.join:
+            raise Refused("--nodes is a cluster of its own and joins none", EXIT_USAGE)
+        several = SeveralNodes(
+            loaded,
+            nodes,
+            config=config,
+            demo=demo,
+            progress=CliProgress(),
+            certify=certify_beside,
+        )
+        raise SystemExit(several.run())
+    ray_environment.prepare()
+    directory = DataDirectory(loaded.settings.data)
+    ray_environment.encrypt(link_options(loaded.settings.cluster, directory.cluster_tls))
+    from cluster import up as node  # Imports Ray, which reads what was just prepared.
 
     raise SystemExit(node.run(loaded, demo=demo, progress=CliProgress()))
 
@@ -72,7 +116,7 @@ def down(config: ConfigOption = None, data: DataOption = None) -> None:
     """Stop the cluster: finish what was accepted, close everything."""
     from cluster.cli_commands import stop
 
-    stop(client_of(config, data))
+    stop(clients_of(config, data))
 
 
 @app.command()
@@ -100,12 +144,21 @@ def config_show(
 @mailbox_app.command("show")
 def mailbox_show(
     address: AddressArgument,
+    message: Annotated[
+        str | None,
+        typer.Option("--message", help="Id or Message-ID of a message: show where it is on disk."),
+    ] = None,
     config: ConfigOption = None,
     data: DataOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show one mailbox: its shard, its process, what is in it."""
-    facts = client_of(config, data).ask("GET", "mailboxes", address)
+    """Show one mailbox: its shard, its process, what is in it; or the receipt of one message."""
+    client = client_of(config, data)
+    if message is not None:
+        facts = client.ask("GET", "mailboxes", address, "receipts", message)
+        tables.print_json(facts) if json else tables.print_receipt(facts)
+        return
+    facts = client.ask("GET", "mailboxes", address)
     tables.print_json(facts) if json else tables.print_mailbox(facts)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Sequence
 
 from cluster.control_client import ControlClient
 from cluster.processes import Process
@@ -14,15 +15,17 @@ POLL_S = 0.05
 FACTORS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-def stop(client: ControlClient) -> None:
-    """Tell the cluster to stop and wait until its process is gone. Raises Refused."""
-    process = Process.of(client.pid)
-    client.ask("POST", "stop")
+def stop(clients: Sequence[ControlClient]) -> None:
+    """Tell the nodes to stop and wait until their processes are gone. Raises Refused."""
+    processes = [Process.of(client.pid) for client in clients]
+    for client in clients:
+        client.ask("POST", "stop")
     deadline = time.monotonic() + STOP_S_MAX
-    while process is not None and process.runs:
-        if time.monotonic() >= deadline:
-            raise Refused(f"process {client.pid} has not stopped within {STOP_S_MAX:.0f} s")
-        time.sleep(POLL_S)
+    for process in processes:
+        while process is not None and process.runs:
+            if time.monotonic() >= deadline:
+                raise Refused(f"process {process.pid} has not stopped within {STOP_S_MAX:.0f} s")
+            time.sleep(POLL_S)
 
 
 def quota_bytes(text: str) -> int:

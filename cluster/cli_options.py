@@ -21,10 +21,17 @@ AddressArgument = Annotated[str, typer.Argument(help="Address of the account.")]
 
 
 def client_of(config: Path | None, data: Path | None) -> ControlClient:
-    """Return the way to the cluster that the settings name. Raises Refused."""
-    # Not above: to import the settings takes longer than all else that `helio --help` does.
-    from cluster.control_client import ControlClient
-    from cluster.data_directory import DataDirectory
-    from cluster.settings import load
+    """Return the way to the cluster that the settings name. Raises Refused.
 
-    return ControlClient(DataDirectory(load(config, data).settings.data))
+    Below a directory of several nodes (`helio up --nodes`), through any of them that runs.
+    """
+    return clients_of(config, data)[0]
+
+
+def clients_of(config: Path | None, data: Path | None) -> list[ControlClient]:
+    """Return the way to each node that runs on this machine's data. Raises Refused for none."""
+    # Not above: to import the settings takes longer than all else that `helio --help` does.
+    from cluster.settings import load
+    from cluster.several_nodes import running_clients
+
+    return running_clients(load(config, data).settings.data)

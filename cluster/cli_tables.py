@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 from cluster.settings import Shown
 
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+DURATIONS = ((86_400_000, "days"), (3_600_000, "h"), (60_000, "min"), (1000, "s"), (1, "ms"))
 
 
 def print_json(facts: Any) -> None:
@@ -46,37 +47,125 @@ def print_status(facts: dict[str, Any]) -> None:
     """Print `helio status`."""
     cluster = facts["cluster"]
     print(f"cluster {cluster['id']} is {cluster['state']}, release {facts['version']}")
-    for node in facts["nodes"]:
-        free = size_text(node["disk_free_bytes"])
-        print(f"node {node['name']} is {node['state']}, {node['shards']} shards, {free} free")
+    print(replication_text(cluster["replication"], len(facts["shards"])))
     print()
-    listeners = [(one["name"], f"{one['host']}:{one['port']}") for one in facts["listeners"]]
-    print_table(("listener", "address"), listeners)
+    print_nodes(facts["nodes"])
     print()
+    listeners = [
+        (one["name"], f"{one['host']}:{one['port']}", one["node"]) for one in facts["listeners"]
+    ]
+    print_table(("listener", "address", "node"), listeners)
+    print()
+    print_shards(facts["shards"], cluster["replication"]["wanted"])
+
+
+def replication_text(facts: Mapping[str, Any], shards: int) -> str:
+    """Return in one line how many copies of each shard there are to be, and whether there are."""
+    fewer = facts["under_replicated_shards"]
+    state = "under-replicated" if fewer else facts["state"]
+    text = f"{state} (wanted {facts['wanted']}, in force {facts['in_force']})"
+    if fewer and facts["in_force"] >= facts["wanted"]:  # Else it is so of all of them.
+        text += f", {fewer} of {shards} shards have fewer copies now"
+    return text
+
+
+def print_nodes(nodes: Sequence[Mapping[str, Any]]) -> None:
+    """Print `helio node list`."""
     print_table(
-        ("shard", "kind", "state", "epoch", "mailboxes", "lag", "process", "trouble"),
+        ("node", "state", "replicas", "primaries", "free", "release"),
+        [
+            (
+                node["name"],
+                node_state(node),
+                node["shards"],
+                node["primaries"],
+                None if node["disk_free_bytes"] is None else size_text(node["disk_free_bytes"]),
+                node["version"],
+            )
+            for node in nodes
+        ],
+    )
+
+
+def node_state(node: Mapping[str, Any]) -> str:
+    """Return a node's state as people read it."""
+    match node["state"]:
+        case "silent":
+            return f"silent for {duration_text(node['silent_ms'])}"
+        case "unknown":
+            return "unknown, never heard"
+        case state:
+            return str(state)
+
+
+def duration_text(duration_ms: int) -> str:
+    """Return a duration as people write it."""
+    unit_ms, unit = next((one for one in DURATIONS if duration_ms >= 2 * one[0]), DURATIONS[-1])
+    return f"{duration_ms // unit_ms} {unit}"
+
+
+def print_shards(shards: Sequence[Mapping[str, Any]], wanted: int) -> None:
+    """Print `helio shard list`; `wanted` is how many copies there are to be."""
+    print_table(
+        ("shard", "kind", "epoch", "primary", "replicas", "copies", "mailboxes", "pid", "trouble"),
         [
             (
                 shard["id"],
                 shard["kind"],
-                shard["replicas"][0]["state"],
                 shard["epoch"],
+                shard["primary"] or "none",
+                replicas_text(shard["replicas"]),
+                _copies_text(shard, wanted),
                 shard["mailboxes"],
-                shard["replicas"][0]["lag_entries"],
                 shard["pid"],
                 shard.get("trouble"),
             )
-            for shard in facts["shards"]
+            for shard in shards
         ],
     )
+
+
+def _copies_text(shard: Mapping[str, Any], wanted: int) -> str:
+    text = f"{shard['copies']} of {wanted}"
+    return f"{text}, under-replicated" if shard["under_replicated"] else text
+
+
+def replicas_text(replicas: Iterable[Mapping[str, Any]]) -> str:
+    """Return the replicas of a shard: the node of each, what it is, and how far it is behind.
+
+    A state that goes without saying is not said.
+    """
+    return ", ".join(f"{one['node']} {_replica_text(one)}" for one in replicas)
+
+
+def _replica_text(one: Mapping[str, Any]) -> str:
+    role, state = one["role"], one["state"]
+    words = [] if role == "none" else [role]
+    if role == "none" or state != ("serving" if role == "primary" else "following"):
+        words.append(state)
+    if one["lag_entries"]:
+        words.append(f"lag {one['lag_entries']}")
+    return " ".join(words)
 
 
 def print_mailbox(facts: dict[str, Any]) -> None:
     """Print `helio mailbox show`."""
     rows = [(name, value) for name, value in facts.items() if name != "replicas"]
     rows = [(name, size_text(value) if name == "bytes" else str(value)) for name, value in rows]
-    states = ", ".join(f"{one['role']} {one['state']}" for one in facts["replicas"])
-    print_table(("mailbox", ""), [*rows, ("replicas", states)])
+    print_table(("mailbox", ""), [*rows, ("replicas", replicas_text(facts["replicas"]))])
+
+
+def print_receipt(facts: Mapping[str, Any]) -> None:
+    """Print `helio mailbox show --message`."""
+    place = "where in the log it was committed is not recorded: an older release stored it"
+    if facts["index"] is not None:
+        place = f"committed in epoch {facts['epoch']} at index {facts['index']}"
+    print(f"message {facts['message']} of {facts['address']}, shard {facts['shard']}")
+    print(place)
+    print()
+    told = {True: "yes", False: "no", None: "not known"}
+    rows = [(one["node"], one["role"], told[one["on_disk"]]) for one in facts["replicas"]]
+    print_table(("node", "role", "on disk"), rows)
 
 
 def print_accounts(accounts: Sequence[dict[str, Any]]) -> None:

@@ -83,31 +83,6 @@ def mailbox_reindex(
             print(f"shard {shard}: {emails} emails indexed")
 
 
-@shard_app.command("list")
-def shard_list(
-    config: ConfigOption = None, data: DataOption = None, json: JsonOption = False
-) -> None:
-    """List the shards."""
-    facts = client_of(config, data).ask("GET", "status")
-    if json:
-        tables.print_json({"shards": facts["shards"]})
-    else:
-        tables.print_table(
-            ("shard", "kind", "state", "epoch", "mailboxes", "trouble"),
-            [
-                (
-                    one["id"],
-                    one["kind"],
-                    one["replicas"][0]["state"] if one["replicas"] else "",
-                    one["epoch"],
-                    one["mailboxes"],
-                    one.get("trouble"),
-                )
-                for one in facts["shards"]
-            ],
-        )
-
-
 @shard_app.command("collect")
 def shard_collect(
     shard: Annotated[int | None, typer.Argument(help="Number of the shard.")] = None,

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import secrets
 import socket
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 import structlog
@@ -62,7 +62,9 @@ class QuietServer(uvicorn.Server):
 class Control:
     """The control listener: from `open` on it is there, from `serve` on it does its work."""
 
-    def __init__(self, stop: Callable[[], None]) -> None:
+    def __init__(self, stop: Callable[[], None], more: Sequence[Route] = ()) -> None:
+        """Make it; `more` are routes that need no part of the running cluster."""
+        self._more = more
         self.token = secrets.token_urlsafe(TOKEN_BYTES)
         self._stop = stop
         self._administration: Administration | None = None
@@ -106,7 +108,12 @@ class Control:
             Route("/status", self._get_status, methods=["GET"]),
             Route("/stop", self._post_stop, methods=["POST"]),
             *AccountRoutes(lambda: self._ready).routes(),
+            *self._more,
             Route("/mailboxes/{address}", self._get_mailbox, methods=["GET"]),
+            # A Message-ID may hold slashes.
+            Route(
+                "/mailboxes/{address}/receipts/{message:path}", self._get_receipt, methods=["GET"]
+            ),
             *TransferRoutes(lambda: self._transfers).routes(),
             *UpkeepRoutes(lambda: self._ready.upkeep).routes(),
         ]
@@ -138,6 +145,10 @@ class Control:
 
     async def _get_mailbox(self, request: Request) -> Response:
         return JSONResponse(await self._ready.mailbox(request.path_params["address"]))
+
+    async def _get_receipt(self, request: Request) -> Response:
+        address, message = request.path_params["address"], request.path_params["message"]
+        return JSONResponse(await self._ready.receipt(address, message))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

@@ -13,12 +13,13 @@ import functools
 import os
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import structlog
 
+from actors.link_options import LinkOptions
 from actors.ray_ports import RayTransport
 from actors.remote import Pulse
 from actors.router import Router
@@ -52,6 +53,8 @@ class GatewayOptions:
     namespace: str
     tls: TlsFiles
     log: LogFile
+    node: str = ""
+    link: LinkOptions = field(default_factory=LinkOptions)  # to shards and supervisor
     others: tuple[str, ...] = ()  # gateways whose metrics this one shows
 
 
@@ -72,9 +75,9 @@ class GatewayActor:
     """The life of a gateway; a subclass says which one it is."""
 
     def __init__(self, options: GatewayOptions) -> None:
-        options.log(options.name.replace("/", "-"))
+        options.log(options.name.partition("@")[0].replace("/", "-"))
         self._options = options
-        self._transport = RayTransport(options.namespace, options.name)
+        self._transport = RayTransport(options.namespace, options.name, options.node, options.link)
         self._router: Router | None = None
         self._gateway: Opened | None = None
         self._listeners: tuple[Listener, ...] = ()
@@ -224,7 +227,7 @@ class OpenedHttp:
         settings: HttpSettings,
         options: GatewayOptions,
     ) -> None:
-        _, kind, process = options.name.split("/")
+        _, kind, process = options.name.partition("@")[0].split("/")
         self._gateway = HttpGateway(
             router,
             router,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from actors.link_options import LinkOptions
 from cluster.gateway_actors import GatewayOptions, HttpActor, SmtpActor
 from cluster.listeners import Address
 from cluster.logs import LogFile
@@ -29,13 +30,18 @@ def gateway_plans(
     tls: TlsFiles,
     log: LogFile,
     namespace: str,
+    node: str,
+    link: LinkOptions,
 ) -> tuple[GatewayPlan, ...]:
     """Return the gateways of this node."""
-    smtp = tuple(f"{SMTP}/{number}" for number in range(smtp_processes(settings)))
-    http = GatewayOptions(f"{HTTP}/0", namespace, tls, log, others=smtp)
+    smtp = tuple(f"{SMTP}/{number}@{node}" for number in range(smtp_processes(settings)))
+    http = GatewayOptions(f"{HTTP}/0@{node}", namespace, tls, log, node, link, others=smtp)
     told = smtp_settings(settings, addresses)
     return (
-        *(GatewayPlan(SmtpActor, GatewayOptions(name, namespace, tls, log), told) for name in smtp),
+        *(
+            GatewayPlan(SmtpActor, GatewayOptions(name, namespace, tls, log, node, link), told)
+            for name in smtp
+        ),
         GatewayPlan(HttpActor, http, http_settings(settings, addresses)),
     )
 

@@ -18,7 +18,6 @@ from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -32,6 +31,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from cluster.node_settings import Nodes, Section
 from cluster.refusal import EXIT_USAGE, Refused
 
 FILE_NAME = "heliograph.toml"
@@ -41,12 +41,6 @@ ACTORS_A_CORE = 16
 MEMORY_AN_ACTOR_BYTES = 200 * MIB
 
 LATER = "of a later release; accepted, without effect yet"
-
-
-class Section(BaseModel):
-    """A table of the settings file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class AddressLimits(Section):
@@ -198,6 +192,11 @@ class Replication(Section):
     factor: int = Field(
         3, ge=1, le=7, description="wanted copies of a shard; one while there are under three nodes"
     )
+    replace_after_s: float = Field(
+        300.0,
+        ge=1.0,
+        description="a node that is silent for so long is given up: others get its replicas",
+    )
 
 
 class Tls(Section):
@@ -252,6 +251,11 @@ class RayNode(Section):
         256 * MIB,
         ge=80 * MIB,
         description="shared memory that Ray reserves; mail does not go through it",
+    )
+    autoscaling_config: Path | None = Field(
+        None,
+        description="file of Ray's launcher by which the head starts the other machines; "
+        "set by ray_config.yaml",
     )
 
 
@@ -311,6 +315,7 @@ class Settings(BaseSettings):
     imaps: Imaps = Imaps()
     pop3: Pop3 = Pop3()
     pop3s: Pop3s = Pop3s()
+    cluster: Nodes = Nodes()
     replication: Replication = Replication()
     tls: Tls = Tls()
     expiry: Expiry = Expiry()
@@ -381,10 +386,18 @@ class Loaded:
         return "default"
 
 
-def load(config: Path | None = None, data: Path | None = None) -> Loaded:
+def load(
+    config: Path | None = None,
+    data: Path | None = None,
+    *,
+    join: str | None = None,
+    token_file: Path | None = None,
+    invitation: Path | None = None,
+) -> Loaded:
     """Read the settings. Raises Refused with exit code 2 when one is wrong.
 
-    `config` None reads heliograph.toml of the working directory if there is one.
+    `config` None reads heliograph.toml of the working directory if there is one. The others are
+    what the command line says of settings; None is nothing.
     """
     file = config if config is not None else Path(FILE_NAME)
     from_file = _read_file(file) if config is not None or file.exists() else {}
@@ -394,7 +407,9 @@ def load(config: Path | None = None, data: Path | None = None) -> Loaded:
         )
     except SettingsError as error:
         raise Refused(f"the environment is not readable: {error}", EXIT_USAGE) from None
-    from_command = {} if data is None else {"data": data}
+    from_command = _said(data=data) | _said(
+        cluster=_said(join=join, token_file=token_file, invitation=invitation) or None
+    )
     merged = _merged(_merged(from_file, from_environment), from_command)
     try:
         settings = Settings(**merged)
@@ -406,6 +421,10 @@ def load(config: Path | None = None, data: Path | None = None) -> Loaded:
         ("file", from_file),
     )
     return Loaded(settings, file if from_file else None, layers)
+
+
+def _said(**settings: object) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def variable(path: tuple[str, ...]) -> str:

@@ -2,7 +2,8 @@
 
 Start       lock, identity, room, certificate, ports: whatever can be refused is refused before
             anything runs. Then Ray, the directory, the supervisor, gateways and shards.
-Serve       feels the supervisor's pulse; a Ray that lost a part is started anew, with us.
+Serve       feels the supervisor's pulse; a GCS that died is started again in its place. A node
+            that lost its raylet, or whose head has moved, starts anew, by becoming a new process.
 Stop        SIGTERM or SIGINT: gateways finish what they accepted, shards close, Ray ends, all
             within STOP_S_MAX; a second signal does not wait.
 Killed      nothing is lost that was acknowledged; the next start ends what is left over.
@@ -17,10 +18,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import ray.exceptions
 import structlog
@@ -36,17 +36,29 @@ from actors.commands import (
     ShardShown,
     ShowShard,
 )
-from actors.ray_ports import SUPERVISOR, RayTransport, shard_name
+from actors.ray_ports import RayTransport, supervisor_name
 from actors.remote import Place, keep_spare_process
 from cluster import listeners, logs, tls
 from cluster.administration import Administration
+from cluster.cluster_ca import link_options
 from cluster.control import Control
+from cluster.control_nodes import NodeRoutes
 from cluster.data_directory import ClusterIdentity, DataDirectory
 from cluster.gateway_actors import Listener
 from cluster.gateways import DRAIN_S, gateway_plans
-from cluster.local_ray import LocalRay, clear_leftovers, make_runtime_directory
+from cluster.local_ray import (
+    LocalRay,
+    RayLost,
+    RayPlan,
+    clear_leftovers,
+    forget_actors,
+    make_runtime_directory,
+)
+from cluster.membership import HeadMoved, Membership
 from cluster.placement import NodePlan
-from cluster.refusal import EXIT_FAILED, Refused
+from cluster.progress import Progress
+from cluster.refusal import Refused
+from cluster.release import release
 from cluster.settings import Loaded
 from cluster.status import ClusterStatus
 from cluster.supervisor import Supervisor
@@ -66,42 +78,11 @@ STOP_S_MAX = 60.0  # The two above, one after the other, and Ray's own end.
 BEAT_S = 1.0
 # A Ray that dies so soon would die again: better to say so than to start for ever.
 STEADY_S = 10.0
+MOVE_DRAIN_S = 15.0  # Others wait for the new head, whoever is still being served.
+# Two signals within this time are one order: a service manager tells a whole process group.
+HURRY_AFTER_S = 1.0
 ASKS_AT_ONCE = 64
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-class Progress(Protocol):
-    """Where the operator sees what happens."""
-
-    def step(self, text: str) -> None:
-        """Say what is being done now."""
-
-    def note(self, text: str) -> None:
-        """Say something that stays on the screen."""
-
-    def end(self) -> None:
-        """Nothing is being done any more."""
-
-    def say(self, line: str) -> None:
-        """Print a line of facts, for programs as well: `ready …`."""
-
-    def divert(self, file: Path) -> None:
-        """Keep stdout for `say`: whatever else is printed there goes to `file`."""
-
-    def restore(self) -> None:
-        """Undo `divert`."""
-
-
-class RayLost(Exception):
-    """A part of Ray that nothing works without has died."""
-
-
-def release() -> str:
-    """Return the version of this program."""
-    try:
-        return version("heliograph")
-    except PackageNotFoundError:
-        return "0"
 
 
 def run(loaded: Loaded, *, demo: bool, progress: Progress) -> int:
@@ -128,13 +109,15 @@ class Node:
         self._progress = progress
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
-        self._control = Control(self._stop.set)
+        self._membership = Membership(data, loaded.settings.cluster, release())
+        self._control = Control(self._stop.set, NodeRoutes(self._membership).routes())
         self._is_ready = False
         self._opening: asyncio.Task[None] | None = None
         self._ray: LocalRay | None = None
         self._transport: RayTransport | None = None
         self._plan: NodePlan | None = None
         self._run: dict[str, Any] = {}
+        self._ca: Path | None = None
         self._reservation = listeners.Reservation()
 
     async def live(self) -> None:
@@ -152,7 +135,13 @@ class Node:
             with contextlib.suppress(asyncio.CancelledError):
                 await serving
         except RayLost as lost:
-            await self._start_again(lost, lived_s=time.monotonic() - began)
+            if time.monotonic() - began < STEADY_S:
+                await self._abandon()
+                raise Refused(f"{lost} died soon after the start, see {self._data.logs}") from None
+            await self._start_again(f"{lost} has died")
+        except HeadMoved as moved:
+            await self._drain_to_move()
+            await self._start_again(f"the head is at {moved} now")
         except BaseException:
             await self._end()
             raise
@@ -160,9 +149,13 @@ class Node:
 
     def _take_signals(self) -> None:
         loop = asyncio.get_running_loop()
+        first_at: float | None = None
 
         def told(name: str) -> None:
-            if self._stop.is_set():
+            nonlocal first_at
+            if first_at is None:
+                first_at = loop.time()
+            elif loop.time() - first_at >= HURRY_AFTER_S:
                 self._hurry.set()
             log.info("told to stop", signal=name)
             self._stop.set()
@@ -174,11 +167,16 @@ class Node:
 
     async def _serve(self) -> None:
         began = time.monotonic()
-        plan = self._prepare()
+        left = self._clear()
+        self._progress.step("looking for the cluster")
+        identity = await self._membership.settle()
+        plan = self._prepare(identity, left)
         log.info("starting", release=plan.release, cluster=plan.cluster_id)
         transport = self._start_ray(plan)
+        await self._membership.enter()
+        await asyncio.to_thread(forget_actors, plan.place.namespace, plan.node)
         status = ClusterStatus(plan, transport, self._data)
-        administration = Administration(plan, transport)
+        administration = Administration(transport, status)
         self._run["control"] = await self._control.open()
         self._run["token"] = self._control.token
         self._data.write_run(self._run)
@@ -208,26 +206,33 @@ class Node:
         if not opening.done():
             self._progress.note("shards are still being opened; mail for them waits")
         log.info("ready", seconds=round(time.monotonic() - began, 1))
-        await self._beat(plan, transport)
+        assert self._ray is not None, "started above"
+        await _until_one_fails(
+            self._beat(plan, transport), self._ray.mind(), self._membership.watch()
+        )
 
-    def _prepare(self) -> NodePlan:
-        """Check everything that can be checked without running anything. Raises Refused."""
-        data, settings = self._data, self._settings
+    def _clear(self) -> dict[str, Any]:
+        """End what an earlier start has left; return what it said of itself. Raises Refused."""
+        data = self._data
         self._progress.step("checking the data directory")
         data.check_room()
-        identity = data.identify(release())
         left = data.read_run()
         if left is not None:
             self._progress.step("clearing what an earlier start has left")
             clear_leftovers(str(left.get("runtime_directory", "")))
             data.forget_run()
+        return left or {}
+
+    def _prepare(self, identity: ClusterIdentity, left: dict[str, Any]) -> NodePlan:
+        """Check everything that can be checked without running anything. Raises Refused."""
+        data, settings = self._data, self._settings
         if settings.tls.certificate is not None and settings.tls.key is not None:
             files = tls.check(settings.tls.certificate, settings.tls.key)
         else:
             now = datetime.datetime.now(datetime.UTC)
             files = tls.ensure(data.tls, settings.hostname, now)
         self._ca = files.ca
-        self._reservation = listeners.reserve(settings, listeners.ports_before(left or {}))
+        self._reservation = listeners.reserve(settings, listeners.ports_before(left))
         plan = self._node_plan(identity, files, self._reservation.addresses)
         self._plan = plan
         return plan
@@ -240,6 +245,7 @@ class Node:
     ) -> NodePlan:
         settings = self._settings
         place = Place(f"heliograph-{identity.id}", identity.node)
+        links = link_options(settings.cluster, self._data.cluster_tls)
         log_files = logs.LogFile(str(self._data.logs), settings.log.level)
         return NodePlan(
             place=place,
@@ -248,14 +254,20 @@ class Node:
             release=identity.release,
             shards=self._data.shards,
             log=log_files,
-            gateways=gateway_plans(settings, addresses, files, log_files, place.namespace),
+            gateways=gateway_plans(
+                settings, addresses, files, log_files, place.namespace, identity.node, links
+            ),
             mailbox_actors_per_node=settings.mailbox_actors_per_node,
             disk_floor_bytes=settings.disk_floor_bytes,
+            link=links,
             trash_days=settings.expiry.trash_days,
             junk_days=settings.expiry.junk_days,
             audit_hours=settings.upkeep.audit_hours,
             collect_hours=settings.upkeep.collect_hours,
             idle_actor_s=settings.idle_actor_s,
+            founds_directory=identity.founder and not self._data.directory_founded,
+            replication_factor=settings.replication.factor,
+            replace_after_s=settings.replication.replace_after_s,
             block_cache_bytes=settings.block_cache_bytes,
         )
 
@@ -267,27 +279,30 @@ class Node:
             "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "release": plan.release,
             "runtime_directory": str(directory),
+            "node": plan.node,
         }
         self._data.write_run(self._run)
         self._progress.divert(self._data.logs / "ray.log")  # Ray prints what befalls its workers.
-        self._ray = LocalRay(plan.place, directory, self._settings.ray.object_store_bytes)
-        # Ray's processes inherit that they do not hear SIGTERM: whoever signals a whole process
-        # group or service means us, and we need them until what was accepted is finished. We
-        # hear it again once Ray's handlers, which end the process at once, are replaced by ours.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        try:
-            self._ray.start()
-            self._take_signals()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self._transport = RayTransport(plan.place.namespace, "up")
+        membership, settings = self._membership, self._settings
+        ray_plan = RayPlan(
+            settings.cluster.bind,
+            directory,
+            settings.ray.object_store_bytes,
+            membership.head.address,
+            membership.gcs_store() if membership.is_head else None,
+            settings.ray.autoscaling_config,
+        )
+        self._ray = LocalRay(plan.place, ray_plan)
+        self._ray.start(STOP_SIGNALS, self._take_signals)
+        self._run["ray"] = self._ray.address
+        self._data.write_run(self._run)
+        self._transport = RayTransport(plan.place.namespace, "up", plan.node, plan.link)
         return self._transport
 
     async def _start_actors(self, plan: NodePlan, transport: RayTransport) -> None:
         """Start the directory and the gateways; return when the directory is open, or damaged."""
         self._progress.step("starting the directory and the gateways")
-        first = (shard_name(DIRECTORY_SHARD), *plan.gateway_names)
-        await asyncio.to_thread(lambda: [plan.start(name) for name in first])
+        await asyncio.to_thread(plan.start_first, Supervisor)
         try:
             directory = await self._shown(transport, DIRECTORY_SHARD)
         except MailError as error:
@@ -295,16 +310,19 @@ class Node:
             raise Refused(f"the directory does not start ({error.text}), see {file}") from None
         if directory.trouble:
             self._progress.note(f"the directory is {directory.state}: {directory.trouble}")
+        elif plan.founds_directory:
+            self._data.note_directory_founded()
 
     async def _open_shards(self, plan: NodePlan, transport: RayTransport) -> None:
         """Start every shard of the directory's table; return when each is open or has failed."""
         try:
-            table = await ask(transport, DIRECTORY_SHARD, ListShards(), Shards)
+            table = await ask(
+                transport, DIRECTORY_SHARD, ListShards(), Shards, timeout_s=START_S_MAX
+            )
         except MailError as error:
             self._progress.note(f"no shard is opened: {error.text}")
             return
         shards = [row.shard for row in table.shards if row.shard != DIRECTORY_SHARD]
-        await asyncio.to_thread(lambda: [plan.start(shard_name(shard)) for shard in shards])
         done = 0
         at_once = asyncio.Semaphore(ASKS_AT_ONCE)
 
@@ -344,7 +362,6 @@ class Node:
                 raise Refused(f"{name} does not listen, see {file}") from None
 
         found = await asyncio.gather(*map(listening, plan.gateway_names))
-        await asyncio.to_thread(plan.start_supervisor, Supervisor)
         return [listener for one in found for listener in one]
 
     def _ready_line(self, found: Sequence[Listener]) -> str:
@@ -355,16 +372,12 @@ class Node:
         return " ".join(("ready", *parts))
 
     async def _beat(self, plan: NodePlan, transport: RayTransport) -> None:
-        """Serve: see that Ray and the supervisor live. Ends by being cancelled, or by RayLost."""
-        assert self._ray is not None
+        """Serve: see that the supervisor lives. Ends by being cancelled."""
         while True:
-            if (part := self._ray.lost()) is not None:
-                log.critical("Ray is lost", part=part)
-                raise RayLost(part)
             try:
-                await transport.ask(SUPERVISOR, "pulse", timeout_s=BEAT_S)
+                await transport.ask(supervisor_name(plan.node), "pulse", timeout_s=BEAT_S)
             except MailError as error:
-                log.info("no pulse", actor=SUPERVISOR, error=type(error).__name__)
+                log.info("no pulse", actor="supervisor", error=type(error).__name__)
                 with contextlib.suppress(TimeoutError):
                     start = asyncio.to_thread(plan.start_supervisor, Supervisor)
                     await asyncio.wait_for(start, BEAT_S)
@@ -374,20 +387,27 @@ class Node:
 
     # Stop
 
-    async def _start_again(self, lost: RayLost, *, lived_s: float) -> None:
-        """Become a new start of the same command, at once: threads may wait for a dead Ray.
-
-        Raises Refused when it would only die again.
-        """
+    async def _abandon(self) -> None:
         assert self._ray is not None
         self._progress.end()
         await self._control.close()
         self._ray.abandon()
-        if lived_s < STEADY_S:
-            raise Refused(f"{lost} died soon after the start, see {self._data.logs}") from None
-        self._progress.note(f"{lost} has died: starting again")
+
+    async def _start_again(self, why: str) -> None:
+        """Become a new start of the same command, at once: threads may wait for a dead Ray."""
+        if self._stop.is_set():
+            return  # Told to stop meanwhile.
+        await self._abandon()
+        self._progress.note(f"{why}: starting again")
         self._progress.restore()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+    async def _drain_to_move(self) -> None:
+        """Finish what was accepted, as far as it works without the old head."""
+        if self._transport is not None and self._plan is not None:
+            with contextlib.suppress(TimeoutError):
+                drain = self._drain(self._plan, self._transport)
+                await asyncio.wait_for(self._hurried(drain), MOVE_DRAIN_S)
 
     async def _end(self) -> None:
         """Drain in order: who starts things, who accepts, who keeps; then Ray and the files."""
@@ -417,7 +437,7 @@ class Node:
         await asyncio.gather(working, hurry, return_exceptions=True)
 
     async def _drain(self, plan: NodePlan, transport: RayTransport) -> None:
-        await _tried(lambda: transport.ask(SUPERVISOR, "rest", timeout_s=2.0))
+        await _tried(lambda: transport.ask(supervisor_name(plan.node), "rest", timeout_s=2.0))
         self._progress.step("finishing what was accepted")
         await asyncio.gather(
             *(
@@ -448,6 +468,19 @@ class Node:
             )
 
 
+async def _until_one_fails(*works: Coroutine[Any, Any, None]) -> None:
+    """Run works that do not end by themselves; raise what the first of them raises."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def _tried(work: Callable[[], Awaitable[Any]]) -> None:
     try:
         await work()
@@ -460,6 +493,3 @@ def _shortened(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
-
-
-__all__ = ["DEMO_ACCOUNTS", "EXIT_FAILED", "Node", "Progress", "release", "run"]

@@ -76,7 +76,7 @@ class Collector:
     async def rewrite(self) -> None:
         """Take what was deleted off the disk; call it when the search index is made anew."""
         if not self._dry_run:
-            self._shard.cut_log()
+            self._shard.replica.cut_log()
             await self._shard.database.rewrite(blobs=not self.found.unreadable_blobs)
             self.found.rewritten = not self.found.unreadable_blobs
 

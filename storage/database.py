@@ -22,6 +22,7 @@ from rocksdict import (
     BlockBasedOptions,
     BottommostLevelCompaction,
     Cache,
+    Checkpoint,
     ColumnFamily,
     CompactOptions,
     DBCompressionType,
@@ -103,6 +104,9 @@ class Database(Protocol):
         Reads everything: with `blobs` they must all be readable. Raises WriteFailed.
         """
 
+    async def checkpoint(self, path: Path) -> None:
+        """Make a copy of the database as it is now, of hard links, at `path`, which is made."""
+
     def counts(self) -> dict[str, float]:
         """Return what the cache of blocks holds, in octets, and how often it was of use."""
 
@@ -138,9 +142,12 @@ class FamilyState:
         return self._database.scan(Family.STATE, start, end, reverse=reverse)
 
 
-# Small, since every mailbox actor has its own; the memtables of one shard stay below 20 MB.
-_STATE_BUFFER_BYTES = 4 << 20
-_BLOB_BUFFER_BYTES = 8 << 20
+# Small, since every mailbox actor has its own; the memtables of one shard stay below 10 MB.
+# Writes that wait in memory: how much is there at a moment goes up and down by as much.
+_STATE_BUFFER_BYTES = 2 << 20
+_BLOB_BUFFER_BYTES = 4 << 20
+# Small tables are merged twice as many at a time, or more would be written.
+_TABLES_MERGED = 8
 _WAL_BYTES_MAX = 64 << 20
 # Bodies go to blob files: compaction then moves references instead of bodies.
 _BLOB_FILE_BYTES_MIN = 4096
@@ -302,6 +309,16 @@ class RocksDatabase:
         if self._db.property_int_value("rocksdb.background-errors"):
             raise WriteFailed("rewrite: a file cannot be read or written")
 
+    async def checkpoint(self, path: Path) -> None:
+        """Make a copy of hard links (`Database.checkpoint`). Raises WriteFailed."""
+        try:
+            # What is in memory goes to files first, without the GIL: a checkpoint would hold it.
+            for family in self._families.values():
+                await asyncio.to_thread(family.flush)
+            Checkpoint(self._db).create_checkpoint(str(path))
+        except Exception as error:
+            raise _write_failure(error) from error
+
     def counts(self) -> dict[str, float]:
         found: dict[str, float] = {"block_cache_bytes": self._cache.get_usage()}
         for line in (self._options.get_statistics() or "").splitlines():
@@ -380,6 +397,7 @@ def _options(buffer_bytes: int, cache: Cache) -> Options:
     blocks.set_bloom_filter(_BLOOM_BITS, False)
     options.set_block_based_table_factory(blocks)
     options.set_write_buffer_size(buffer_bytes)
+    options.set_level_zero_file_num_compaction_trigger(_TABLES_MERGED)
     options.set_compression_type(DBCompressionType.lz4())
     return options
 

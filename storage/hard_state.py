@@ -16,7 +16,7 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from storage.records import Damaged, Record, decode, encode
-from storage.replication.core import Promise, ReplicaId
+from storage.replication.messages import Promise, ReplicaId
 
 SLOT_BYTES = 4096  # a disk's sector: a torn write tears one slot
 _LENGTH_BYTES, _CRC_BYTES = 2, 4
@@ -81,10 +81,16 @@ class HardState:
         # Then the other slot too: one slot that rots must not take a promise with it.
         self._write(_next(self.record, **changes))
 
-    def raise_high_water(self, index: int) -> None:
-        """Note that every entry up to `index` was acknowledged."""
-        assert index >= self.record.high_water
+    def set_high_water(self, index: int) -> None:
+        """Note that every entry up to `index`, and none beyond that counts, was acknowledged.
+
+        A lower mark is flushed: the log is cut behind it next, and would seem to have lost what
+        the old mark names.
+        """
+        lower = index < self.record.high_water
         self._write(_next(self.record, high_water=index))
+        if lower:
+            os.fdatasync(self._file)
 
     def close(self) -> None:
         os.fdatasync(self._file)

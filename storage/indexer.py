@@ -30,17 +30,20 @@ from storage.audit import Documents
 from storage.database import is_full
 from storage.heap import give_back
 from storage.mailbox_reader import MailboxReader
+from storage.replica_ports import Applying
 from storage.search_index import Field, IndexDocument, IndexFailed, IndexInUse, SearchIndex
 from storage.shadow_index import ShadowIndex, count_emails, emails_in, settle
-from storage.shard import Applying, Shard
+from storage.shard import Shard
 
 # Texts of new mail wait here until they are indexed; what does not fit is parsed again.
 TEXT_CHARS_MAX = 16_000_000
 # Documents of one commit: it bounds the memory of a batch and the time a search may wait, some
 # two seconds. Half as many make twice the segments, and these are merged, so written, more often.
 COMMIT_DOCUMENTS_MAX = 2000
-# So many emails that came in or were indexed leave holes of some ten MB in the heap.
+# So many emails that came in or were indexed leave holes of some ten MB in the heap; when all
+# are indexed, fewer are worth it.
 GIVE_BACK_EMAILS = 1000
+GIVE_BACK_AT_REST_EMAILS = 100
 # Indexing begins when no turn was committed for so long, or when so many emails wait: mail
 # that is coming in has the processor first.
 QUIET_S = 0.5
@@ -110,10 +113,10 @@ class Indexer:
 
     def _find_pending(self, index: SearchIndex) -> None:
         """Find what is not indexed yet: in the log, or everything."""
-        if index.fresh or self._shard.indexed_index + 1 < self._shard.log_first:
+        if index.fresh or self._shard.replica.indexed_index + 1 < self._shard.replica.log.first:
             self._pend_everything()
         else:
-            for entry in self._shard.log_after(self._shard.indexed_index):
+            for entry in self._shard.replica.log_after(self._shard.replica.indexed_index):
                 self._note(entry.mailbox, entry.emails, entry.index)
 
     def _pend_everything(self) -> None:
@@ -253,8 +256,8 @@ class Indexer:
     def _note_reached(self) -> None:
         """Remember how far the log is indexed: up to the oldest change that still waits."""
         oldest = min(self._pending.values(), default=self._reached + 1)
-        if oldest - 1 > self._shard.indexed_index:
-            self._shard.note_indexed(oldest - 1)
+        if oldest - 1 > self._shard.replica.indexed_index:
+            self._shard.replica.note_indexed(oldest - 1)
 
     async def _commit_some(self, index: SearchIndex, mailbox: int | None) -> int:
         """Index a batch and return how many emails left the queue; 0 when the index failed."""
@@ -430,12 +433,12 @@ class Indexer:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            await self._give_back()
+            await self._give_back(GIVE_BACK_EMAILS)
             quiet_at = self._last_change_at + QUIET_S
             if len(self._pending) >= PENDING_EMAILS_MAX or quiet_at <= loop.time():
                 try:
                     await self.catch_up()
-                    await self._give_back()
+                    await self._give_back(GIVE_BACK_AT_REST_EMAILS)
                 except Exception as error:
                     log.error("search index does not follow", error=repr(error))
                     await asyncio.sleep(FOLLOW_AGAIN_S)
@@ -444,9 +447,9 @@ class Indexer:
                 await asyncio.sleep(quiet_at - loop.time())
                 self._changed.set()
 
-    async def _give_back(self) -> None:
-        """Give freed memory back to the system, if much was freed since the last time."""
-        if self._passed >= GIVE_BACK_EMAILS:
+    async def _give_back(self, emails: int) -> None:
+        """Give freed memory back to the system, if so many emails passed since the last time."""
+        if self._passed >= emails:
             self._passed = 0
             await asyncio.to_thread(give_back)
 

@@ -9,6 +9,7 @@ log     index u64       -                                  Entry
 ctl     "applied"       -                                  Applied: index and epoch; replay point
 ctl     "indexed"       -                                  log index the search index has reached
 ctl     "identity"      -                                  Identity: the same as in hard_state
+ctl     "members"       -                                  MembersRecord: the applied replica set
 ctl     "audited"       -                                  Number: when all was last audited, ms
 ctl     "collected"     -                                  Number: when blobs were last collected
 blob    sha256 32B      chunk u32                          octets of a blob, ≤ BLOB_CHUNK_BYTES
@@ -45,11 +46,14 @@ import hashlib
 APPLIED = b"applied"
 INDEXED = b"indexed"
 IDENTITY = b"identity"
+MEMBERS = b"members"
 AUDITED = b"audited"
 COLLECTED = b"collected"
 
 ALL_MAIL = 0  # the folder number under which `d` lists every email
 DIRECTORY = 0  # the mailbox number of the directory's own keys
+
+LOG_END = b"\xff" * 9  # behind every key of the log
 
 BLOB_CHUNK_BYTES = 1 << 18  # bounds how long one write holds the GIL: about 1 ms
 

@@ -130,6 +130,8 @@ class MailboxWriter(MailboxReader):
             size_bytes=size_bytes,
             received_at_ms=received_at_ms,
             summary=summary,
+            epoch=self._overlay.position.epoch,
+            index=self._overlay.position.index,
         )
         self._overlay.put(keys.email(self.mailbox_id, email_id), records.encode(record))
         self._update_info(

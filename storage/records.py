@@ -60,6 +60,14 @@ def decode_or_none(octets: bytes | None, cls: type[RecordT]) -> RecordT | None:
 # The log ------------------------------------------------------------------------------------
 
 
+class Members(msgspec.Struct, frozen=True, array_like=True):
+    """Who belongs to a replica set (R6). Replicas are named by their 16 octets, in order."""
+
+    voters: tuple[bytes, ...]
+    learners: tuple[bytes, ...] = ()  # filled from the log; count in no majority
+    incarnation: int = 0  # raised when an operator gives up what a lost majority held
+
+
 class Entry(Record, frozen=True, array_like=True):
     """One record of the replicated log (R1). Invariant: epochs never decrease along the log."""
 
@@ -74,6 +82,7 @@ class Entry(Record, frozen=True, array_like=True):
     kind: int = 0  # ENTRY_EFFECTS, ENTRY_EPOCH or ENTRY_MEMBERS
     emails: tuple[int, ...] = ()  # emails whose search documents this entry changes
     dropped: tuple[bytes, ...] = ()  # SHA-256 of blobs that nothing refers to any more
+    members: Members | None = None  # of an ENTRY_MEMBERS: the replica set from here on
 
 
 ENTRY_EFFECTS, ENTRY_EPOCH, ENTRY_MEMBERS = 0, 1, 2
@@ -82,6 +91,13 @@ ENTRY_EFFECTS, ENTRY_EPOCH, ENTRY_MEMBERS = 0, 1, 2
 class Applied(Record, frozen=True, array_like=True):
     index: int
     epoch: int
+
+
+class MembersRecord(Record, frozen=True, array_like=True):
+    """The applied replica set, and the log index that brought it; 0: born with the replica."""
+
+    index: int
+    members: Members
 
 
 class Identity(Record, frozen=True, array_like=True):
@@ -139,6 +155,8 @@ class EmailRecord(Record, frozen=True, array_like=True):
     size_bytes: int
     received_at_ms: int
     summary: Summary
+    epoch: int = 0  # where in the log it was committed; 0: not recorded
+    index: int = 0
 
 
 class Placed(msgspec.Struct, frozen=True, array_like=True):
@@ -319,6 +337,7 @@ class InvitationRecord(Record, frozen=True, array_like=True):
 class ShardRecord(Record, frozen=True, array_like=True):
     shard: int
     kind: str
-    replicas: tuple[str, ...]
+    replicas: tuple[str, ...]  # nodes
     mailboxes: int
     created_at_ms: int
+    founded: bool = False

@@ -4,6 +4,8 @@
     db/          RocksDB
     index/       Tantivy; may be thrown away and is made again
     found/       the write-ahead log as it was found, until the shard has recovered
+    incoming/    a primary's snapshot while it arrives; `installing` says that it is whole
+    snapshots/   checkpoints for followers that lag, while they are sent
 
 A directory is made once, on purpose. One that is empty, incomplete or another's is refused:
 an empty shard in the place of a full one would answer "no such mail" (R16).
@@ -22,8 +24,8 @@ from storage import keys, records
 from storage.database import CACHE_BYTES, Batch, Family, RocksDatabase
 from storage.files import sync_directory
 from storage.hard_state import HardState
-from storage.records import Damaged, Identity
-from storage.replication.core import ReplicaId
+from storage.records import Applied, Damaged, Identity, Members, MembersRecord
+from storage.replication.messages import ReplicaId
 
 # Beside the log: a manifest, options, the log's first block.
 OPENING_BYTES = 8 << 20
@@ -48,16 +50,23 @@ class ReplicaDirectory:
         self.database = path / "db"
         self.index = path / "index"
         self.found = path / "found"
+        self.incoming = path / "incoming"
+        self.snapshots = path / "snapshots"
+        self._installing = path / "installing"
 
     @property
     def is_made(self) -> bool:
         """Say whether the directory was completely made."""
         return self.hard_state.exists()
 
-    async def make(self, name: ReplicaName, new_id: Callable[[], bytes]) -> None:
+    async def make(
+        self, name: ReplicaName, new_id: Callable[[], bytes], *, founds: bool = True
+    ) -> None:
         """Make an empty replica, durably; repeatable after a crash half-way.
 
-        The hard state is written last, under its final name only when all else is flushed.
+        One that `founds` its shard is the whole replica set; any other belongs to none, and
+        waits until a primary takes it in. The hard state is written last, under its final name
+        only when all else is flushed.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         replica = ReplicaId(new_id())
@@ -68,6 +77,8 @@ class ReplicaDirectory:
         batch = Batch()
         identity = Identity(name.cluster, name.shard, name.kind, replica)
         batch.put(Family.CTL, keys.IDENTITY, records.encode(identity))
+        members = MembersRecord(0, Members((replica,) if founds else ()))
+        batch.put(Family.CTL, keys.MEMBERS, records.encode(members))
         database.write(batch)
         await database.flush()
         database.close()
@@ -89,6 +100,9 @@ class ReplicaDirectory:
         """
         if not self.is_made:
             raise Damaged(f"{self.path.name}: no replica here")
+        shutil.rmtree(self.snapshots, ignore_errors=True)
+        if self._installing.exists():
+            self._finish_installing()
         hard = HardState(self.hard_state)
         found = ReplicaName(hard.record.cluster, hard.record.shard, hard.record.kind)
         if found != name:
@@ -109,6 +123,59 @@ class ReplicaDirectory:
             hard.close()
             raise
         return database, hard
+
+    async def install(self, name: ReplicaName, *, suspect: bool) -> None:
+        """Put the snapshot in `incoming` in the database's place; the shard is closed.
+
+        The replica stays who it is, and so does its hard state (R16), but for the high-water
+        mark: what the primary does not have was not committed, and counts no more, unless this
+        replica is `suspect` to have lost what it acknowledged to that very primary. Raises
+        Damaged when it is not a snapshot of this shard; then nothing has changed.
+        """
+        hard = HardState(self.hard_state)
+        replica, high_water = hard.record.replica, hard.record.high_water
+        hard.close()
+        last_index = 0
+        database = RocksDatabase(self.incoming, create=False, cache_bytes=self._cache_bytes)
+        try:
+            octets = database.get(Family.CTL, keys.IDENTITY)
+            found = None if octets is None else records.decode(octets, Identity)
+            if found is None or (found.cluster, found.shard, found.kind) != (
+                name.cluster,
+                name.shard,
+                name.kind,
+            ):
+                raise Damaged(f"{self.path.name}: a snapshot of something else has arrived")
+            batch = Batch()
+            identity = Identity(name.cluster, name.shard, name.kind, replica)
+            batch.put(Family.CTL, keys.IDENTITY, records.encode(identity))
+            database.write(batch)
+            await database.flush()
+            last_index = _last_index(database)
+        finally:
+            database.close()
+        sync_directory(self.incoming)
+        self._installing.touch()
+        sync_directory(self.path)
+        self._finish_installing()
+        if high_water > last_index and not suspect:
+            hard = HardState(self.hard_state)
+            hard.set_high_water(last_index)
+            hard.close()
+
+    def _finish_installing(self) -> None:
+        """Swap the databases; repeatable after a crash at any moment."""
+        before = self.path / "db.before"
+        if self.incoming.exists():
+            if self.database.exists():
+                shutil.rmtree(before, ignore_errors=True)
+                self.database.rename(before)
+            self.incoming.rename(self.database)
+            sync_directory(self.path)
+        shutil.rmtree(before, ignore_errors=True)
+        shutil.rmtree(self.index, ignore_errors=True)
+        self._installing.unlink()
+        sync_directory(self.path)
 
     def has_room_to_open(self, floor_bytes: int) -> bool:
         """Say whether the disk has room to open a database for writing: the log, once more.
@@ -144,3 +211,11 @@ class ReplicaDirectory:
     def forget_log(self) -> None:
         """Let go of what was linked aside: the shard has recovered."""
         shutil.rmtree(self.found, ignore_errors=True)
+
+
+def _last_index(database: RocksDatabase) -> int:
+    """Return where the log of a database ends."""
+    for key, _ in database.scan(Family.LOG, b"", keys.LOG_END, reverse=True):
+        return int.from_bytes(key, "big")
+    octets = database.get(Family.CTL, keys.APPLIED)
+    return 0 if octets is None else records.decode(octets, Applied).index

@@ -1,11 +1,11 @@
-"""Shard: one replica's data, and the loop that commits turns to it.
+"""Shard: the turns of one shard, and the loop that commits them.
 
 Turns wait in a bounded queue. All that wait are planned, one after the other, on applied
-state plus the overlay of the batch (R12); their entries and blobs are written and flushed
-once (R2); then the core says what is committed, which is applied, and only then answered
-(R3). One batch is in flight at a time.
+state plus the overlay of the batch (R12); their entries go to the replica as one proposal,
+and they are answered once it is committed and applied (R3). One batch is in flight at a time.
+On a follower nothing is planned: every turn fails as NotPrimary.
 
-State       hard: the log and RocksDB, the hard state beside it.  soft: queue; lost on restart.
+State       hard: the replica's (`storage/replica.py`).  soft: queue; lost on restart.
 On success  `run` returns when the turn is durable on a quorum and visible to later reads.
 On failure  it may still have happened. Repeat with the same request id.
 Raises      Overloaded, DiskFull, NotPrimary, RequestExpired (temporary); what the plan raised.
@@ -14,37 +14,27 @@ Raises      Overloaded, DiskFull, NotPrimary, RequestExpired (temporary); what t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from mail.errors import DiskFull, NotPrimary, OutcomeUnknown, Overloaded, RequestExpired
+from mail.errors import (
+    DiskFull,
+    MailError,
+    NotPrimary,
+    OutcomeUnknown,
+    Overloaded,
+    RequestExpired,
+)
 from storage import keys, records, replies
-from storage.blobs import OnTheirWay, ShardBlobs, blob_chunks
-from storage.database import (
-    Batch,
-    Database,
-    DiskWentFull,
-    Family,
-    FamilyState,
-    WriteFailed,
-    is_full,
-)
-from storage.hard_state import HardState
-from storage.log import entries_between, read_log, read_through, state_after
-from storage.records import Applied, Damaged, Entry, Number, ReplyRecord
-from storage.replication.core import (
-    Campaign,
-    Effects,
-    Flushed,
-    Position,
-    Promise,
-    PromiseKept,
-    Propose,
-    ReplicaCore,
-    ReplicaId,
-)
+from storage.blobs import OnTheirWay, ShardBlobs
+from storage.database import Database, DiskWentFull, WriteFailed, is_full
+from storage.records import Applied, Entry, ReplyRecord
+from storage.replica import Replica
+from storage.replica_ports import HardStateFile, NoPeers, Peers
+from storage.replication.core import ReplicaCore
+from storage.replication.messages import Position
 from storage.transaction import Overlay, State
 
 # What one batch may hold: enough to fill a flush, and the loop stays responsive.
@@ -58,9 +48,6 @@ MAILBOX_TURNS_MAX = 512
 BLOB_INLINE_BYTES_MAX = 64 << 10
 # Replies are remembered for the life of the outgoing queue and two days more (R8).
 REPLIES_KEPT_MS = 7 * 24 * 3600 * 1000
-# Applied entries that stay in the log, and how far it may grow before the rest is cut off.
-LOG_KEPT_ENTRIES = 1024
-LOG_SLACK_ENTRIES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,105 +79,99 @@ class ShardCounts:
     """What the shard counts since it was opened."""
 
     turns: int = 0
-    flushes: int = 0
-    entries: int = 0
     repeats: int = 0
 
 
-@dataclass(slots=True)
-class Applying:
-    """What listeners learn of an entry once it is applied."""
-
-    mailbox: int
-    emails: tuple[int, ...]
-    index: int
+def boot_clock_ms() -> int:
+    """Return the time since this machine started, sleep included: what leases count in (R5)."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
 
 
-@dataclass(slots=True)
 class Shard:
     """One open shard. `recover` first; `run` may be called once it returned."""
 
-    database: Database
-    hard: HardState
-    clock_ms: Callable[[], int]
-    has_room: Callable[[], bool] = lambda: True  # False: the disk is nearly full (R16)
-    on_applied: Callable[[Sequence[Applying]], None] = lambda _: None
-    on_fatal: Callable[[str], None] = lambda _: None
-    on_full: Callable[[str], None] = lambda _: None
-    read_only: bool = False  # a write met a full disk: what is there is read, no more is written
-    counts: ShardCounts = field(default_factory=ShardCounts)
-    has_index: bool = True  # False: nothing follows the log, which need not be kept for it
-    indexed_index: int = 0  # the log is kept from here on
-    core: ReplicaCore = field(init=False)
-    state: State = field(init=False)
-    blobs: ShardBlobs = field(init=False)
-    applied: Applied = field(init=False)
-    _queue: deque[_Turn] = field(default_factory=deque)
-    _queued_bytes: int = 0
-    _queued_by_mailbox: dict[int, int] = field(default_factory=dict)
-    _on_their_way: OnTheirWay = field(default_factory=OnTheirWay)
-    _work: asyncio.Event = field(default_factory=asyncio.Event)
-    _log_first: int = 1
-    _closing: bool = False
-    _loop_task: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        database: Database,
+        hard: HardStateFile,
+        *,
+        clock_ms: Callable[[], int],
+        boot_ms: Callable[[], int] = boot_clock_ms,
+        peers: Peers | None = None,
+        has_room: Callable[[], bool] = lambda: True,
+        on_fatal: Callable[[str], None] = lambda _: None,
+        on_full: Callable[[str], None] = lambda _: None,
+        read_only: bool = False,
+    ) -> None:
+        """Make a shard of what is open.
 
-    def __post_init__(self) -> None:
-        self.state = FamilyState(self.database)
-        self.blobs = ShardBlobs(self.database)
+        `has_room` says whether the disk is not nearly full (R16). `read_only`: a write met a
+        full disk, what is there is read, no more is written.
+        """
+        self.clock_ms = clock_ms
+        self.has_room = has_room
+        self.on_fatal = on_fatal
+        self.on_full = on_full
+        self.counts = ShardCounts()
+        self.replica = Replica(
+            database, hard, now_ms=boot_ms, peers=peers or NoPeers(), read_only=read_only
+        )
+        self.replica.on_write_failed = self._write_failed
+        self.replica.on_broken = lambda error: self.on_fatal(f"replica: {error!r}")
+        self.replica.on_demoted = self._demoted
+        self.replica.keeps_blob = self.brings
+        self._queue: deque[_Turn] = deque()
+        self._queued_bytes = 0
+        self._queued_by_mailbox: dict[int, int] = {}
+        self._on_their_way = OnTheirWay()
+        self._work = asyncio.Event()
+        self._closing = False
+        self._loop_task: asyncio.Task[None] | None = None
 
-    # Recovery
+    @property
+    def core(self) -> ReplicaCore:
+        return self.replica.core
+
+    @property
+    def database(self) -> Database:
+        return self.replica.database
+
+    @property
+    def state(self) -> State:
+        """Return the applied state."""
+        return self.replica.state
+
+    @property
+    def blobs(self) -> ShardBlobs:
+        return self.replica.blobs
+
+    @property
+    def applied(self) -> Applied:
+        return self.replica.applied
+
+    @property
+    def read_only(self) -> bool:
+        return self.replica.read_only
+
+    @property
+    def leads(self) -> bool:
+        """Say whether questions are answered here: as primary, or alone with a full disk."""
+        if self.read_only:
+            return self.replica.is_alone
+        return self.core.serving and self.replica.failed is None
 
     async def recover(self) -> None:
-        """Check what is on disk, begin a reign, apply what was not applied yet.
+        """Check what is on disk and take part in the replica set; alone, begin a reign.
 
         Raises Damaged when records are missing or cannot be read: then nothing is served.
         """
-        log = read_log(self.database)
-        octets = self.database.get(Family.CTL, keys.APPLIED)
-        self.applied = Applied(0, 0) if octets is None else records.decode(octets, Applied)
-        octets = self.database.get(Family.CTL, keys.INDEXED)
-        self.indexed_index = 0 if octets is None else records.decode(octets, Number).value
-        last = log[-1] if log else None
-        position = Position(self.applied.epoch, self.applied.index)
-        if last is not None and last.index >= self.applied.index:
-            position = Position(last.epoch, last.index)
-        if position.index < self.hard.record.high_water:
-            # A damaged write-ahead log ends silently at the damage (RocksDB's default).
-            raise Damaged(
-                f"log: ends at {position.index}, {self.hard.record.high_water} was acknowledged"
-            )
-        tail = [entry for entry in log if entry.index > self.applied.index]
-        if tail and tail[0].index != self.applied.index + 1:
-            raise Damaged(f"log: entry {self.applied.index + 1} is missing")
-        self._log_first = log[0].index if log else self.applied.index + 1
-        await read_through(self.database, Family.STATE)
-        record = self.hard.record
-        self.core = ReplicaCore(
-            replica=ReplicaId(record.replica),
-            voters=frozenset((ReplicaId(record.replica),)),
-            promised=Promise(record.promised_epoch, ReplicaId(record.promised_candidate)),
-            last=position,
-            committed_index=self.applied.index,
-        )
-        self.core.recover(tail)
+        await self.replica.recover()
         if self.read_only:
-            # Readers see what was acknowledged, although it cannot be applied now.
-            shown = [entry for entry in tail if entry.index <= record.high_water]
-            self.state = state_after(self.state, shown)
-            if shown:
-                self.applied = Applied(shown[-1].index, shown[-1].epoch)
             return
-        await self._obey(self.core.step(Campaign(self.clock_ms())))
+        self.replica.start()
         self._loop_task = asyncio.create_task(self._commit_forever(), name="commit")
-
-    def log_after(self, index: int) -> Iterator[Entry]:
-        """Yield the applied entries after `index`. They must not have been cut off."""
-        return entries_between(self.database, index + 1, self.applied.index)
-
-    @property
-    def log_first(self) -> int:
-        """Return the index of the oldest entry that is still in the log."""
-        return self._log_first
+        while self.replica.is_alone and not self.core.serving:
+            await self.replica.changed()
 
     # Turns
 
@@ -223,10 +204,7 @@ class Shard:
                 size_bytes=sum(len(data) for data in inline.values()),
                 answer=asyncio.get_running_loop().create_future(),
             )
-            if self._closing:
-                raise NotPrimary
-            if self.read_only:
-                raise DiskFull
+            self._refuse_if_useless()
             self._queue.append(turn)
             self._work.set()
             return await turn.answer
@@ -240,9 +218,8 @@ class Shard:
                 del self._queued_by_mailbox[mailbox]
 
     def _admit(self, mailbox: int, size_bytes: int) -> None:
-        if self._closing:
-            raise NotPrimary
-        if self.read_only or not self.has_room():
+        self._refuse_if_useless()
+        if not self.has_room():
             raise DiskFull
         if (
             len(self._queue) >= QUEUE_TURNS_MAX
@@ -250,6 +227,12 @@ class Shard:
             or self._queued_by_mailbox.get(mailbox, 0) >= MAILBOX_TURNS_MAX
         ):
             raise Overloaded
+
+    def _refuse_if_useless(self) -> None:
+        if self.read_only:
+            raise DiskFull
+        if self._closing or not self.leads:
+            raise NotPrimary
 
     async def _stage(self, blobs: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
         """Write large blobs in slices, letting others in between; return the small ones.
@@ -261,14 +244,11 @@ class Shard:
             if len(data) <= BLOB_INLINE_BYTES_MAX:
                 inline[digest] = data
                 continue
-            for key, value in blob_chunks(digest, data):
-                batch = Batch()
-                batch.put(Family.BLOB, key, value)
-                try:
-                    self._write(batch)
-                except DiskWentFull:
-                    raise DiskFull from None  # Nothing names it yet: it did not happen.
-                await asyncio.sleep(0)
+            try:
+                for _ in self.replica.stage(digest, data):
+                    await asyncio.sleep(0)
+            except DiskWentFull:
+                raise DiskFull from None  # Nothing names it yet: it did not happen.
         return inline
 
     async def _commit_forever(self) -> None:
@@ -282,13 +262,13 @@ class Shard:
                 continue
             try:
                 await self._commit(turns)
+            except MailError as error:  # The reign ended.
+                _fail(turns, error)
             except Exception as error:
                 _fail(turns, OutcomeUnknown())
-                self._stop_writing(error)
-                _fail(self._queue, DiskFull())
-                self._queue.clear()
-                if isinstance(error, WriteFailed) or is_full(error):
+                if isinstance(error, WriteFailed):
                     return
+                self.on_fatal(f"commit: {error!r}")
                 raise
 
     def _take(self) -> list[_Turn]:
@@ -303,6 +283,8 @@ class Shard:
     async def _commit(self, turns: Sequence[_Turn]) -> None:
         now_ms = self.clock_ms()
         overlay = Overlay(self.state)
+        # Nothing else comes into the log before these do: there is no await up to `propose`.
+        epoch, after = self.core.epoch, self.core.last.index
         entries: list[Entry] = []
         planned: list[_Turn] = []
         blobs: dict[bytes, bytes] = {}
@@ -310,7 +292,8 @@ class Shard:
             if turn.answer.done():
                 continue  # Its caller has given up before anything was done.
             try:
-                entry = self._plan(turn, overlay, now_ms)
+                position = Position(epoch, after + len(entries) + 1)
+                entry = self._plan(turn, overlay, position, now_ms)
             except Exception as error:
                 turn.answer.set_exception(error)
                 continue
@@ -319,14 +302,17 @@ class Shard:
                 entries.append(entry)
                 blobs.update(turn.blobs)
         if entries:
-            await self._obey(self.core.step(Propose(tuple(entries))), blobs)
+            await self.replica.propose(entries, blobs)
         self.counts.turns += len(planned)
         for turn in planned:
             if not turn.answer.done():
                 turn.answer.set_result(turn.reply)
 
-    def _plan(self, turn: _Turn, overlay: Overlay, now_ms: int) -> Entry | None:
-        """Run a turn's plan over the overlay; return its entry, or None if it wrote nothing."""
+    def _plan(self, turn: _Turn, overlay: Overlay, position: Position, now_ms: int) -> Entry | None:
+        """Run a turn's plan over the overlay; return its entry, or None if it wrote nothing.
+
+        `position` is where the entry will be in the log.
+        """
         if turn.request_id:
             if replies.made_at_ms(turn.request_id) < now_ms - REPLIES_KEPT_MS:
                 raise RequestExpired  # Its reply may be forgotten by now.
@@ -337,7 +323,7 @@ class Shard:
                 if not turn.reply:
                     raise RequestExpired("this request was given up by its sender")
                 return None
-        upper = Overlay(overlay)
+        upper = Overlay(overlay, position)
         decided = turn.plan(upper, now_ms)
         turn.reply = decided.reply
         if not upper.written and not decided.dropped:
@@ -363,105 +349,26 @@ class Shard:
             dropped=decided.dropped,
         )
 
-    # Obeying the core
-
-    async def _obey(self, effects: Effects, blobs: Mapping[bytes, bytes] | None = None) -> None:
-        """Do what the core says, in the order that `Effects` states, until it says no more."""
-        while True:
-            if effects.promise is not None:
-                self.hard.keep_promise(effects.promise)
-                effects = self.core.step(PromiseKept(effects.promise))
-            elif effects.append:
-                await self._append(effects.append, blobs or {})
-                effects = self.core.step(Flushed(effects.append[-1].index))
-            elif effects.committed:
-                self._apply(effects.committed)
-                return
-            else:
-                return
-
-    async def _append(self, entries: Sequence[Entry], blobs: Mapping[bytes, bytes]) -> None:
-        batch = Batch()
-        for digest, data in blobs.items():
-            for key, value in blob_chunks(digest, data):
-                batch.put(Family.BLOB, key, value)
-        for entry in entries:
-            batch.put(Family.LOG, keys.log(entry.index), records.encode(entry))
-        self._write(batch)
-        await self.database.flush()
-        self.hard.raise_high_water(entries[-1].index)
-        self.counts.flushes += 1
-        self.counts.entries += len(entries)
-
-    def _apply(self, entries: Sequence[Entry]) -> None:
-        """Apply committed entries: effects and applied index in one write."""
-        assert entries[0].index == self.applied.index + 1
-        batch = Batch()
-        for entry in entries:
-            for key, value in entry.puts:
-                batch.put(Family.STATE, key, value)
-            for key in entry.deletes:
-                batch.delete(Family.STATE, key)
-            if entry.dropped:
-                self._drop(batch, entry, entries)
-        applied = Applied(entries[-1].index, entries[-1].epoch)
-        batch.put(Family.CTL, keys.APPLIED, records.encode(applied))
-        self._truncate(batch, applied.index)
-        self._write(batch)
-        self.applied = applied
-        self.on_applied([Applying(entry.mailbox, entry.emails, entry.index) for entry in entries])
-
     def brings(self, digest: bytes) -> bool:
         """Say whether a turn that is not over brings this blob."""
         return digest in self._on_their_way
 
-    def _drop(self, batch: Batch, entry: Entry, entries: Sequence[Entry]) -> None:
-        """Delete the blobs that an entry drops, but for those that come again behind it."""
-        named = {digest for one in entries if one.index > entry.index for digest in one.blobs}
-        for digest in entry.dropped:
-            if digest not in named and digest not in self._on_their_way:
-                batch.delete_range(Family.BLOB, digest, keys.after(digest))
+    def _demoted(self) -> None:
+        """Throw away what waits: it was not even planned (R12)."""
+        _fail(self._queue, NotPrimary())
+        self._queue.clear()
 
-    def cut_log(self) -> None:
-        """Cut off all of the log that is applied and indexed."""
-        batch = Batch()
-        self._truncate(batch, self.applied.index, wholly=True)
-        self._write(batch)
-
-    def _truncate(self, batch: Batch, applied_index: int, *, wholly: bool = False) -> None:
-        """Cut off what is applied and indexed; the write-ahead log holds the order of both."""
-        keep_from = applied_index + 1 - (0 if wholly else LOG_KEPT_ENTRIES)
-        if self.has_index:
-            keep_from = min(keep_from, self.indexed_index + 1)
-        if keep_from - self._log_first < (1 if wholly else LOG_SLACK_ENTRIES):
-            return
-        batch.delete_range(Family.LOG, keys.log(self._log_first), keys.log(keep_from))
-        self._log_first = keep_from
-
-    def note_indexed(self, index: int) -> None:
-        """Remember that the search index holds everything up to `index`."""
-        if not self.read_only:
-            self.note(keys.INDEXED, index)
-            self.indexed_index = index
-
-    def note(self, name: bytes, number: int) -> None:
-        """Write a number of this replica's own to the ctl family."""
-        batch = Batch()
-        batch.put(Family.CTL, name, records.encode(Number(number)))
-        self._write(batch)
-
-    def _write(self, batch: Batch) -> None:
-        try:
-            self.database.write(batch)
-        except WriteFailed as error:
-            self._stop_writing(error)
-            raise
-
-    def _stop_writing(self, error: Exception) -> None:
+    def _write_failed(self, error: WriteFailed) -> None:
         """Write no more: a full disk can still be read, anything else ends the process."""
-        if not self.read_only:
-            self.read_only = True
-            (self.on_full if is_full(error) else self.on_fatal)(f"write: {error!r}")
+        _fail(self._queue, DiskFull())
+        self._queue.clear()
+        (self.on_full if is_full(error) else self.on_fatal)(f"write: {error!r}")
+
+    def take_out(self) -> None:
+        """Take a shard out of service in which damage was found; its files stay open."""
+        _fail(self._queue, NotPrimary())
+        self._queue.clear()
+        self.replica.withdraw()
 
     async def abandon(self) -> None:
         """Let go of a shard that cannot be used, so that it can be opened again."""
@@ -469,8 +376,7 @@ class Shard:
         if self._loop_task is not None:
             self._loop_task.cancel()
             await asyncio.gather(self._loop_task, return_exceptions=True)
-        self.database.close()
-        self.hard.close()
+        await self.replica.abandon()
 
     async def close(self) -> None:
         """Finish what was accepted, take nothing new, close the database."""
@@ -478,11 +384,7 @@ class Shard:
         self._work.set()
         if self._loop_task is not None:
             await self._loop_task
-        if not self.read_only:
-            with suppress(DiskWentFull):  # All that was acknowledged was flushed.
-                await self.database.flush()
-        self.database.close()
-        self.hard.close()
+        await self.replica.close()
 
 
 def _fail(turns: Sequence[_Turn], error: Exception) -> None:

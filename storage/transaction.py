@@ -9,6 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from storage.replication.messages import Position
+
+NOT_RECORDED = Position(0, 0)
+
 
 class State(Protocol):
     """Ordered keys and values: the state family of a shard."""
@@ -23,10 +27,15 @@ class State(Protocol):
 
 
 class Overlay:
-    """Writes that are not in the state below yet. None stands for a deleted key."""
+    """Writes that are not in the state below yet. None stands for a deleted key.
 
-    def __init__(self, below: State) -> None:
+    `position` is the place in the log that the writes get if they are committed as planned:
+    what is planned anew gets another one.
+    """
+
+    def __init__(self, below: State, position: Position = NOT_RECORDED) -> None:
         self.below = below
+        self.position = position
         self.written: dict[bytes, bytes | None] = {}
 
     def get(self, key: bytes) -> bytes | None:

@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 import uuid
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -39,6 +40,7 @@ PORT_SETTINGS = (
     "POP3S",
 )
 READY_POLL_S = 0.005  # Below what a start differs from the next.
+INDEX_PENDING = "heliograph_shard_index_pending"
 REQUEST_MAX_S = 60.0
 COMMAND_MAX_S = 120.0
 ACCOUNTS_MAX_S = 600.0
@@ -213,6 +215,14 @@ class Heliograph:
             time.sleep(READY_POLL_S)
         said = (self._directory / "error.log").read_text(errors="replace")[-LOG_TAIL_CHARS:]
         raise BenchError(f"helio up gave no ready line (exit code {process.poll()}): {said}")
+
+    def emails_to_index(self) -> int:
+        """Return how many messages wait to be indexed, in all shards; 0 at rest."""
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.http_port}/metrics", timeout=REQUEST_MAX_S
+        ) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(int(float(line.split()[-1])) for line in lines if line.startswith(INDEX_PENDING))
 
     def account_id(self, user: str) -> str:
         """Return the JMAP account of a user (RFC 8620 §2)."""

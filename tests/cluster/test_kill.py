@@ -85,17 +85,29 @@ def test_status_answers_while_a_mailbox_is_stopped(cluster: Cluster) -> None:
     assert status["cluster"]["state"] == "degraded"
 
 
-@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
-def test_ray(cluster: Cluster, part: str) -> None:
-    """A Ray that lost a part is started anew, on the same ports, by the same process."""
+def test_raylet(cluster: Cluster) -> None:
+    """A node that lost its raylet starts anew, on the same ports, in the same process."""
     time.sleep(max(0.0, 10.5 - _age_s(cluster)))  # Sooner it would be given up (STEADY_S).
     before = cluster.ready
-    family = psutil.Process(cluster.process.pid).children()
-    (pid,) = [one.pid for one in family if one.name() == part]
+    (pid,) = _parts(cluster, "raylet")
     os.kill(pid, signal.SIGKILL)
     cluster.wait_ready()
     assert cluster.ready == before
     assert cluster.process.poll() is None
+
+
+def test_gcs(cluster: Cluster) -> None:
+    """A GCS that died is started again, and nobody else notices: names and actors are there."""
+    before = {title: cluster.actors(title) for title in ("SmtpActor", "HttpActor", "Supervisor")}
+    kill_and_wait(lambda: _parts(cluster, "gcs_server"))
+    cluster.wait_serving()
+    assert {title: cluster.actors(title) for title in before} == before
+    kill_and_wait(lambda: cluster.actors("HttpActor"))  # Ray starts actors as before.
+
+
+def _parts(cluster: Cluster, name: str) -> list[int]:
+    family = psutil.Process(cluster.process.pid).children()
+    return [one.pid for one in family if one.name() == name and one.status() != "zombie"]
 
 
 def _age_s(cluster: Cluster) -> float:

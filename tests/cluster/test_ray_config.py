@@ -7,6 +7,8 @@ import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
+from cluster import ray_environment
+
 CONFIG = Path(__file__).resolve().parents[2] / "ray_config.yaml"
 
 
@@ -31,27 +33,38 @@ def test_every_listed_machine_gets_a_node(prepared: dict[str, Any]) -> None:
     )
 
 
-def test_every_start_says_how_ray_authenticates(prepared: dict[str, Any]) -> None:
+def start_of(prepared: dict[str, Any], role: str) -> str:
+    """Return the line that starts a machine."""
+    (start,) = [c for c in prepared[f"{role}_start_ray_commands"] if "helio up" in c]
+    assert isinstance(start, str)
+    return start
+
+
+def test_every_machine_says_how_the_others_reach_it(prepared: dict[str, Any]) -> None:
     for role in ("head", "worker"):
-        starts = [c for c in prepared[f"{role}_start_ray_commands"] if "ray start" in c]
-        assert len(starts) == 1
-        assert "RAY_AUTH_MODE=token" in starts[0]
-        assert "RAY_AUTH_TOKEN_PATH=" in starts[0]
-        assert "--labels=" in starts[0]
+        assert "HELIO_CLUSTER__BIND=" in start_of(prepared, role)
+        assert "HELIO_CLUSTER__PORT=6379" in start_of(prepared, role)
 
 
-def test_the_head_keeps_its_state_on_disk(prepared: dict[str, Any]) -> None:
-    start = next(c for c in prepared["head_start_ray_commands"] if "ray start" in c)
-    assert "RAY_gcs_storage=rocksdb" in start
-    assert "RAY_gcs_storage_path=" in start
-    assert "--disable-usage-stats" in start
-    assert "--autoscaling-config=" in start  # else the launcher cannot start the workers
+def test_workers_join_the_head_with_an_invitation(prepared: dict[str, Any]) -> None:
+    start = start_of(prepared, "worker")
+    assert "--join $RAY_HEAD_IP:6379" in start
+    assert "--invitation" in start
+    made = [c for c in prepared["head_setup_commands"] if "helio cluster invite" in c]
+    assert len(made) == 1
 
 
-def test_no_ray_process_gives_up_when_the_head_is_away(prepared: dict[str, Any]) -> None:
-    for role in ("head", "worker"):
-        start = next(c for c in prepared[f"{role}_start_ray_commands"] if "ray start" in c)
-        assert "RAY_gcs_rpc_server_reconnect_timeout_s=86400" in start
+def test_the_head_starts_the_workers(prepared: dict[str, Any]) -> None:
+    start = start_of(prepared, "head")
+    assert "HELIO_RAY__AUTOSCALING_CONFIG=$HOME/ray_bootstrap_config.yaml" in start
+    assert "--join" not in start
+
+
+def test_every_machine_waits_for_a_lost_head_and_asks_for_the_token() -> None:
+    assert ray_environment.FIXED["RAY_AUTH_MODE"] == "token"
+    assert ray_environment.FIXED["RAY_gcs_storage"] == "rocksdb"
+    assert int(ray_environment.FIXED["RAY_gcs_rpc_server_reconnect_timeout_s"]) >= 86400
+    assert ray_environment.FIXED["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 def test_mail_settings_are_elsewhere(raw: dict[str, Any]) -> None:

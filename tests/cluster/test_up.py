@@ -64,10 +64,14 @@ def test_shards_of_another_cluster(cluster: Cluster, tmp_path: Path) -> None:
     assert "another cluster" in refused(helio(tmp_path, "up"))
 
 
-@pytest.mark.parametrize("arguments", [("--nodes", "2"), ("--address", "192.0.2.1:6379")])
-def test_several_nodes_are_of_a_later_release(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    assert "this release" in refused(helio(tmp_path / "data", "up", *arguments), 2)
-    assert not (tmp_path / "data").exists()
+def test_several_nodes_below_the_data_of_one(cluster: Cluster) -> None:
+    assert "is the data of one node" in refused(cluster.helio("up", "--nodes", "3"))
+
+
+def test_who_joins_needs_the_token(tmp_path: Path) -> None:
+    text = refused(helio(tmp_path / "data", "up", "--join", "127.0.0.1:1"))
+    assert "needs its token" in text
+    assert not (tmp_path / "data" / "cluster.json").exists()
 
 
 def test_wrong_setting(tmp_path: Path) -> None:

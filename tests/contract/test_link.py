@@ -4,12 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-import ray
 
 from actors import link as link_module
-from actors.commands import ShardId
 from actors.link import Link, LinkAddress, LinkListener, open_link
-from actors.ray_ports import RayTransport
 from mail.errors import OutcomeUnknown, Overloaded, Unavailable
 
 Serve = Callable[[Callable[[bytes], Awaitable[bytes]]], Awaitable[tuple[LinkListener, LinkAddress]]]
@@ -197,34 +194,3 @@ async def test_notices_reach_the_caller_of_that_name(serve: Serve) -> None:
     await second.call(b"", timeout_s=5)
     assert heard == [b"new", b"newer"]
     second.end()
-
-
-async def test_a_transport_finds_the_process_that_took_the_place_of_the_one_before(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Handle:
-        def __init__(self, address: LinkAddress) -> None:
-            self.address = address
-
-        @property
-        def link(self) -> "Handle":
-            return self
-
-        def remote(self) -> Awaitable[LinkAddress]:
-            answer: asyncio.Future[LinkAddress] = asyncio.get_running_loop().create_future()
-            answer.set_result(self.address)
-            return answer
-
-    listener, address = await serve(echo)
-    handle = Handle(address)
-    monkeypatch.setattr(ray, "get_actor", lambda name, namespace: handle)
-    transport = RayTransport("here", "test")
-    shard = ShardId(7)
-    assert await transport.call(shard, b"one", timeout_s=5) == b"one"
-    listener.close()
-    for _ in range(2):  # It may take a moment to be seen; then nobody listens there.
-        with pytest.raises(Unavailable):
-            await transport.call(shard, b"two", timeout_s=5)
-    _, handle.address = await serve(echo)
-    assert await transport.call(shard, b"three", timeout_s=5) == b"three"
-    await transport.close()

@@ -19,7 +19,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,7 @@ class Cluster:
         demo: bool = False,
         settings: Mapping[str, str] | None = None,
         new_group: bool = False,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.data = data
         self.settings = dict(settings or {})
@@ -95,7 +96,7 @@ class Cluster:
         self._stderr = data.with_name(f"{data.name}.stderr")
         with self._stderr.open("w") as stderr:
             self.process = subprocess.Popen(
-                (*HELIO, "up", *(("--demo",) if demo else ())),
+                (*HELIO, "up", *(("--demo",) if demo else ()), *arguments),
                 env=environment(data, settings),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
+from mail.errors import BlobDamaged
 from mail.folders import Counters, count_thread
 from storage.audit import Audit
+from storage.blobs import ShardBlobs, digest_of
+from storage.database import Family, FamilyState
 from storage.mailbox_reader import Blobs, MailboxReader
 from storage.transaction import State
+from tests.sim.disk import Disk, SimDatabase
+from tests.sim.history import look_at
+
+if TYPE_CHECKING:
+    from tests.sim.simulator import Simulator
 
 
 def mailbox_problems(mailbox: int, state: State, blobs: Blobs) -> list[str]:
@@ -61,7 +70,7 @@ def _counter_problems(reader: MailboxReader, emails: Iterable[int]) -> list[str]
 
 
 def acknowledged_problems(
-    acknowledged: Mapping[bytes, int], destroyed: Mapping[int, object], reader: MailboxReader
+    acknowledged: Mapping[bytes, int], destroyed: Collection[int], reader: MailboxReader
 ) -> list[str]:
     """Return which acknowledged deliveries are not there once, under the number that was told."""
     problems = []
@@ -77,4 +86,49 @@ def acknowledged_problems(
     problems.extend(
         f"emails {numbers} are one delivery" for numbers in digests.values() if len(numbers) > 1
     )
+    return problems
+
+
+def end_problems(simulator: Simulator) -> list[str]:
+    """Return what is wrong on the disks once all is mended: every replica holds the same."""
+    problems: list[str] = []
+    nodes = [simulator.nodes[name] for name in simulator.row]
+    first = nodes[0].disk
+    for node in nodes[1:]:
+        problems += _difference_problems(node.name, first, node.disk)
+    for node in nodes:
+        database = SimDatabase(node.disk, lambda: None)
+        state, blobs = FamilyState(database), ShardBlobs(database)
+        for mailbox, mail in simulator.history.mail.items():
+            reader = MailboxReader(mailbox, state)
+            if node is nodes[0]:
+                problems += mailbox_problems(mailbox, state, blobs)
+                problems += acknowledged_problems(mail.acknowledged, mail.destroyed, reader)
+                simulator.history.see_read(
+                    node.name, mailbox, simulator.history.floor(mailbox), look_at(reader)
+                )
+            problems += [f"{node.name}: {text}" for text in _blob_problems(reader, blobs)]
+    return problems
+
+
+def _difference_problems(name: str, one: Disk, other: Disk) -> list[str]:
+    mine, theirs = one.families.values[Family.STATE], other.families.values[Family.STATE]
+    if mine == theirs:
+        return []
+    differing = {key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)}
+    return [f"{name} holds another state: {sorted(differing)[:3]}"]
+
+
+def _blob_problems(reader: MailboxReader, blobs: ShardBlobs) -> list[str]:
+    problems = []
+    for line in reader.listing() if reader.exists else ():
+        record = reader.email(line.email_id)
+        if record is None:
+            continue
+        try:
+            whole = digest_of(blobs.read(record.digest)) == record.digest
+        except (KeyError, BlobDamaged):
+            whole = False
+        if not whole:
+            problems.append(f"email {line.email_id} of {reader.mailbox_id} has no whole blob")
     return problems

@@ -1,17 +1,22 @@
-"""A simulated disk: it keeps what was flushed, and at a crash some of what was not."""
+"""A simulated disk: it keeps what was flushed, and after a power failure some of what was not."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from msgspec.structs import replace
 
-from storage.database import Batch, Family
+from storage import keys, records
+from storage.database import Batch, DiskWentFull, Family
 from storage.hard_state import HardRecord
-from storage.replication.core import Promise
+from storage.records import Applied, Damaged, Members, MembersRecord
+from storage.replication.messages import Promise, ReplicaId
+
+Undo = list[tuple[Family, bytes, bytes | None]]
 
 
 class Crashed(BaseException):
@@ -24,90 +29,167 @@ class Families:
     def __init__(self) -> None:
         self.values: dict[Family, dict[bytes, bytes]] = {family: {} for family in Family}
         self.keys: dict[Family, list[bytes]] = {family: [] for family in Family}
+        self.rotten: set[tuple[Family, bytes]] = set()  # a bit has flipped in these
 
-    def put(self, family: Family, key: bytes, value: bytes) -> None:
-        if key not in self.values[family]:
-            insort(self.keys[family], key)
-        self.values[family][key] = value
+    def copy(self) -> Families:
+        copied = Families()
+        copied.values = {family: dict(values) for family, values in self.values.items()}
+        copied.keys = {family: list(sorted_keys) for family, sorted_keys in self.keys.items()}
+        copied.rotten = set(self.rotten)
+        return copied
 
-    def delete(self, family: Family, key: bytes) -> None:
-        if self.values[family].pop(key, None) is not None:
-            keys = self.keys[family]
-            del keys[bisect_left(keys, key)]
+    def set(self, family: Family, key: bytes, value: bytes | None) -> None:
+        values = self.values[family]
+        if value is None:
+            if values.pop(key, None) is not None:
+                sorted_keys = self.keys[family]
+                del sorted_keys[bisect_left(sorted_keys, key)]
+        else:
+            if key not in values:
+                insort(self.keys[family], key)
+            values[key] = value
+        if self.rotten:
+            self.rotten.discard((family, key))
 
-    def apply(self, batch: Batch) -> None:
+    def apply(self, batch: Batch) -> Undo:
+        """Write a batch; return what undoes it, the newest first."""
+        undo: Undo = []
         for family, start, end in batch.ranges:
+            values = self.values[family]
             for key in self.between(family, start, end):
-                self.delete(family, key)
+                undo.append((family, key, values[key]))
+                self.set(family, key, None)
         for family, key, value in batch.operations:
-            if value is None:
-                self.delete(family, key)
-            else:
-                self.put(family, key, value)
+            undo.append((family, key, self.values[family].get(key)))
+            self.set(family, key, value)
+        undo.reverse()
+        return undo
+
+    def undo(self, undo: Undo) -> None:
+        for family, key, value in undo:
+            self.set(family, key, value)
 
     def between(self, family: Family, start: bytes, end: bytes) -> list[bytes]:
-        keys = self.keys[family]
-        return keys[bisect_left(keys, start) : bisect_left(keys, end)]
+        sorted_keys = self.keys[family]
+        return sorted_keys[bisect_left(sorted_keys, start) : bisect_left(sorted_keys, end)]
 
 
 class Disk:
-    """What outlives a process: batches in the order they were written, some of them flushed."""
+    """One replica's directory: what outlives a process."""
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, replica: ReplicaId, *, founds: bool) -> None:
         self.rng = rng
-        self.written: list[Batch] = []
-        self.flushed = 0  # so many of `written` are durable
-        self.hard = HardRecord(1, "sim", 2, "mailbox", b"r" * 16, 0, b"r" * 16, 0)
+        self.replica = replica
+        self.families = Families()
+        members = MembersRecord(0, Members((replica,) if founds else ()))
+        self.families.set(Family.CTL, keys.MEMBERS, records.encode(members))
+        self.written = 0  # batches ever
+        self._unflushed: list[Undo] = []  # of the last of them
+        self.hard = HardRecord(1, "sim", 2, "mailbox", replica, 0, replica, 0)
         self.hard_flushed = self.hard
-        self.crash_at: int | None = None  # operations until the next crash
+        self.arriving: dict[str, bytes] = {}  # files of a snapshot
+        self.arriving_from: bytes = b""
+        self.crash_in: int | None = None  # operations until the process dies
+        self.full = False
+        self.mark_fell_back = False  # the high-water mark, when the power failed once
+        self.lost = False  # what it held is gone, or will be found to be
+        self.slow_s = 0.005  # a flush takes up to so long
+        self.on_applied: Callable[[Disk, int], None] = lambda _, __: None
 
     def operation(self) -> None:
         """Count one disk operation; the process may die at any of them."""
-        if self.crash_at is not None:
-            self.crash_at -= 1
-            if self.crash_at <= 0:
+        if self.crash_in is not None:
+            self.crash_in -= 1
+            if self.crash_in <= 0:
+                self.crash_in = None
                 raise Crashed
+
+    @property
+    def applied_index(self) -> int:
+        octets = self.families.values[Family.CTL].get(keys.APPLIED)
+        return 0 if octets is None else records.decode(octets, Applied).index
+
+    def write(self, batch: Batch) -> None:
+        if batch.operations and batch.operations[-1][1] == keys.APPLIED:
+            octets = batch.operations[-1][2]
+            assert octets is not None
+            self.on_applied(self, records.decode(octets, Applied).index)
+        self._unflushed.append(self.families.apply(batch))
+        self.written += 1
+
+    def flush(self, upto: int) -> None:
+        """Make durable all batches before number `upto`."""
+        kept = max(0, self.written - upto)
+        del self._unflushed[: max(0, len(self._unflushed) - kept)]
 
     def lose_power(self) -> None:
         """Forget an end of what was not flushed: a write-ahead log is cut, never holed."""
-        keep = self.rng.randint(self.flushed, len(self.written))
-        del self.written[keep:]
-        self.flushed = keep
+        for _ in range(self.rng.randint(0, len(self._unflushed))):
+            self.families.undo(self._unflushed.pop())
+        self._unflushed.clear()
+        newest = self.hard
         self.hard = self.rng.choice((self.hard, self.hard_flushed))
+        self.mark_fell_back |= self.hard is not newest
         self.hard_flushed = self.hard
-        self.crash_at = None
+        for name, octets in self.arriving.items():
+            self.arriving[name] = octets[: self.rng.randint(0, len(octets))]
+
+    def swap(self, families: Families) -> None:
+        """Put other contents in the place of the database, durably."""
+        self.families = families
+        self.lost = False
+        self._unflushed.clear()
+        self.arriving.clear()
 
 
 class SimDatabase:
-    """`storage.database.Database` over a simulated disk."""
+    """`storage.database.Database` over a simulated disk, as one process has it open."""
 
-    def __init__(self, disk: Disk) -> None:
-        self._disk = disk
-        self._families = Families()
-        for batch in disk.written:
-            self._families.apply(batch)
+    def __init__(self, disk: Disk, operation: Callable[[], None]) -> None:
+        self.disk = disk
+        self._operation = operation
+        self._families = disk.families
+        self._failed = False
+        self.closed = False
 
     def get(self, family: Family, key: bytes) -> bytes | None:
-        return self._families.values[family].get(key)
+        if self.closed:
+            raise Damaged("closed")
+        families = self._families
+        if families.rotten and (family, key) in families.rotten:
+            raise Damaged(f"{family.value}: a flipped bit")
+        return families.values[family].get(key)
 
     def scan(
         self, family: Family, start: bytes, end: bytes, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        values = self._families.values[family]
-        found = [(key, values[key]) for key in self._families.between(family, start, end)]
-        yield from reversed(found) if reverse else found
+        if self.closed:
+            raise Damaged("closed")
+        families = self._families
+        values = families.values[family]
+        found = [(key, values[key]) for key in families.between(family, start, end)]
+        if reverse:
+            found.reverse()
+        if families.rotten:
+            return _until_damage(family, found, families.rotten)
+        return iter(found)
 
     def write(self, batch: Batch) -> None:
-        self._disk.operation()
-        self._disk.written.append(batch)
-        self._families.apply(batch)
+        self._operation()
+        if self.disk.full or self._failed:
+            self._failed = True
+            raise DiskWentFull("No space left on device")
+        self.disk.write(batch)
+        self._operation()
 
     async def flush(self) -> None:
-        upto = len(self._disk.written)
-        for _ in range(self._disk.rng.randint(0, 5)):
-            await asyncio.sleep(0)
-        self._disk.operation()
-        self._disk.flushed = max(self._disk.flushed, upto)
+        upto = self.disk.written
+        await asyncio.sleep(self.disk.rng.random() * self.disk.slow_s)
+        self._operation()
+        if self.disk.full or self._failed:
+            self._failed = True
+            raise DiskWentFull("No space left on device")
+        self.disk.flush(upto)
 
     def view(self) -> SimView:
         return SimView(dict(self._families.values[Family.STATE]))
@@ -115,11 +197,27 @@ class SimDatabase:
     async def rewrite(self, *, blobs: bool) -> None:
         await self.flush()
 
+    async def checkpoint(self, path: Path) -> None:
+        raise NotImplementedError("the simulator's snapshots take `contents`")
+
+    def contents(self) -> Families:
+        """Return a copy of all that is written."""
+        return self._families.copy()
+
     def counts(self) -> dict[str, float]:
         return {}
 
     def close(self) -> None:
-        return
+        self.closed = True
+
+
+def _until_damage(
+    family: Family, found: list[tuple[bytes, bytes]], rotten: set[tuple[Family, bytes]]
+) -> Iterator[tuple[bytes, bytes]]:
+    for key, value in found:
+        if (family, key) in rotten:
+            raise Damaged(f"{family.value}: a flipped bit")
+        yield key, value
 
 
 class SimView:
@@ -144,23 +242,29 @@ class SimView:
 class SimHardState:
     """`storage.hard_state.HardState` over a simulated disk."""
 
-    def __init__(self, disk: Disk) -> None:
+    def __init__(self, disk: Disk, operation: Callable[[], None]) -> None:
         self._disk = disk
+        self._operation = operation
 
     @property
     def record(self) -> HardRecord:
         return self._disk.hard
 
     def keep_promise(self, promise: Promise) -> None:
-        self._disk.operation()
+        self._operation()
         self._disk.hard = replace(
             self.record, promised_epoch=promise.epoch, promised_candidate=promise.candidate
         )
         self._disk.hard_flushed = self._disk.hard
+        self._operation()
 
-    def raise_high_water(self, index: int) -> None:
-        self._disk.operation()
+    def set_high_water(self, index: int) -> None:
+        self._operation()
+        lowered = index < self.record.high_water
         self._disk.hard = replace(self.record, high_water=index)
+        if lowered:  # A cut must not outlive it: else the replica would seem to have lost it.
+            self._disk.hard_flushed = self._disk.hard
+        self._operation()
 
     def close(self) -> None:
         return

@@ -15,12 +15,13 @@ from tests.bench.load import SESSIONS_PER_GENERATOR, SMALL_BYTES, Body, Load, Mo
 from tests.bench.measure import SETTLE_S, await_delivered, settled_written_bytes
 from tests.bench.memory import Growth, ProcessMemory, growth, read_memory, total_pss_bytes
 from tests.bench.stage import PartReport, Stage, say
-from tests.bench.system import MAILBOXES, USERS
+from tests.bench.system import MAILBOXES, USERS, BenchError
 from tests.bench.table import markdown, mebibytes, number
 
 BLOCKS = 5  # The first warms up: 20,000 of 100,000.
 GROWTH_MAX = 0.05
 WRITTEN_TIMES_MAX = 3.0
+INDEXED_MAX_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def _checkpoints(system: Heliograph, messages: int) -> list[Checkpoint]:
         await_delivered(system, before)
         delivered_s = time.monotonic() - outcome.started_s
         # Indexed as well: what that takes and gives back again depends on the moment.
+        _await_indexed(system)
         written_bytes = settled_written_bytes(system)
         time.sleep(SETTLE_S)
         memory = tuple(read_memory(system.pids(), system.roles()))
@@ -79,6 +81,15 @@ def _checkpoints(system: Heliograph, messages: int) -> list[Checkpoint]:
             f"  PSS {mebibytes(total_pss_bytes(memory))} MiB"
         )
     return found
+
+
+def _await_indexed(system: Heliograph) -> None:
+    """Wait until all mail is indexed. Raises BenchError when that takes too long."""
+    deadline_s = time.monotonic() + INDEXED_MAX_S
+    while system.emails_to_index():
+        if time.monotonic() > deadline_s:
+            raise BenchError("the search index does not follow")
+        time.sleep(SETTLE_S)
 
 
 def _checkpoint_table(checkpoints: list[Checkpoint]) -> str:

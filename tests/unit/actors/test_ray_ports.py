@@ -57,12 +57,15 @@ def failing(error: BaseException) -> Work:
 
 async def test_call(actors: dict[str, FakeHandle]) -> None:
     actors["shard/7"] = FakeHandle(echo)
-    assert await RayTransport("here", "test").ask(NAME, "call", b"frame", timeout_s=1) == b"frame"
+    assert (
+        await RayTransport("here", "test", "n1").ask(NAME, "call", b"frame", timeout_s=1)
+        == b"frame"
+    )
 
 
 async def test_who_does_not_run_was_not_called(actors: dict[str, FakeHandle]) -> None:
     with pytest.raises(Unavailable) as raised:
-        await RayTransport("here", "test").ask(NAME, "call", b"", timeout_s=1)
+        await RayTransport("here", "test", "n1").ask(NAME, "call", b"", timeout_s=1)
     assert not isinstance(raised.value, OutcomeUnknown)
 
 
@@ -80,13 +83,13 @@ async def test_who_went_away_may_have_done_it(
 ) -> None:
     actors["shard/7"] = FakeHandle(failing(error))
     with pytest.raises(OutcomeUnknown):
-        await RayTransport("here", "test").ask(NAME, "call", b"", timeout_s=1)
+        await RayTransport("here", "test", "n1").ask(NAME, "call", b"", timeout_s=1)
 
 
 async def test_too_many_waiting(actors: dict[str, FakeHandle]) -> None:
     actors["shard/7"] = FakeHandle(failing(ray.exceptions.PendingCallsLimitExceeded("full")))
     with pytest.raises(Overloaded):
-        await RayTransport("here", "test").ask(NAME, "call", b"", timeout_s=1)
+        await RayTransport("here", "test", "n1").ask(NAME, "call", b"", timeout_s=1)
 
 
 async def test_every_call_has_an_end(actors: dict[str, FakeHandle]) -> None:
@@ -96,13 +99,13 @@ async def test_every_call_has_an_end(actors: dict[str, FakeHandle]) -> None:
 
     actors["shard/7"] = FakeHandle(never)
     with pytest.raises(OutcomeUnknown):
-        await RayTransport("here", "test").ask(NAME, "call", b"", timeout_s=0.01)
+        await RayTransport("here", "test", "n1").ask(NAME, "call", b"", timeout_s=0.01)
 
 
 async def test_a_handle_that_died_for_good_is_looked_up_anew(
     actors: dict[str, FakeHandle],
 ) -> None:
-    transport = RayTransport("here", "test")
+    transport = RayTransport("here", "test", "n1")
     actors["shard/7"] = FakeHandle(failing(ray.exceptions.ActorDiedError()))
     with pytest.raises(OutcomeUnknown):
         await transport.ask(NAME, "call", b"", timeout_s=1)
@@ -111,7 +114,7 @@ async def test_a_handle_that_died_for_good_is_looked_up_anew(
 
 
 async def test_a_handle_whose_actor_restarts_is_kept(actors: dict[str, FakeHandle]) -> None:
-    transport = RayTransport("here", "test")
+    transport = RayTransport("here", "test", "n1")
     unavailable = ray.exceptions.ActorUnavailableError("gone", b"\0" * 16)
     actors["shard/7"] = FakeHandle(failing(unavailable))
     for _ in range(2):

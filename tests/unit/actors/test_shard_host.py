@@ -32,7 +32,7 @@ from actors.options import ShardOptions
 from actors.request_ids import new_request_id
 from mail.errors import OutcomeUnknown, Unavailable
 from storage import indexer as indexer_module
-from storage import shard as shard_module
+from storage import replica as replica_module
 from storage.database import CannotOpen
 from storage.records import Damaged
 from tests.contract.house import CHEAP, letter
@@ -160,8 +160,8 @@ async def test_a_bug_of_ours_leaves_the_outcome_unknown(
 async def test_the_directory_does_not_keep_its_log_for_an_index_it_has_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "LOG_KEPT_ENTRIES", 5)
-    monkeypatch.setattr(shard_module, "LOG_SLACK_ENTRIES", 5)
+    monkeypatch.setattr(replica_module, "LOG_KEPT_ENTRIES", 5)
+    monkeypatch.setattr(replica_module, "LOG_SLACK_ENTRIES", 5)
     for _ in range(2):
         directory = Directory(
             options(tmp_path, "directory"), LocalTransport(), hasher=Hasher(CHEAP)
@@ -170,7 +170,7 @@ async def test_the_directory_does_not_keep_its_log_for_an_index_it_has_not(
         for _ in range(30):
             name = f"d{new_request_id().hex()}.test"
             assert await ask(directory, AddDomain(new_request_id(), name)) == Done()
-        assert directory.shard.applied.index - directory.shard.log_first <= 10
+        assert directory.shard.applied.index - directory.shard.replica.log.first <= 10
         await directory.close()
 
 

@@ -33,6 +33,10 @@ class FakeAdministration:
     async def mailbox(self, address: str) -> dict[str, Any]:
         raise NotFound(f"no account {address}")
 
+    async def receipt(self, address: str, message: str) -> dict[str, Any]:
+        self.asked.append((address, message))
+        return {"message": "M1"}
+
     async def remove_account(self, address: str) -> None:
         raise RuntimeError("a bug")
 
@@ -134,3 +138,11 @@ async def test_errors(
 async def test_bodies_are_bounded(client: httpx.AsyncClient) -> None:
     answer = await client.post("/domains", content=b" " * (BODY_BYTES_MAX + 1))
     assert answer.status_code == 400
+
+
+async def test_a_receipt_may_be_asked_for_by_any_message_id(
+    client: httpx.AsyncClient, administration: FakeAdministration
+) -> None:
+    answer = await client.get("/mailboxes/a%40x.test/receipts/%3Ca%2Fb%3F%23%25c%40x.test%3E")
+    assert answer.json() == {"message": "M1"}
+    assert administration.asked == [("a@x.test", "<a/b?#%c@x.test>")]

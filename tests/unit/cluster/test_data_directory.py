@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.data_directory import FORMAT, START_BYTES_MIN, DataDirectory
+from cluster.data_directory import FORMAT, START_BYTES_MIN, DataDirectory, Head
 from cluster.refusal import Refused
 
 
@@ -101,3 +101,60 @@ def test_demo_passwords_are_made_once(data: DataDirectory) -> None:
     assert again["a@x.test"] == first["a@x.test"]
     assert len(set(again.values())) == 2
     assert stat.S_IMODE(data.demo_file.stat().st_mode) == 0o600
+
+
+def test_a_node_that_joins_is_no_founder(data: DataDirectory) -> None:
+    joined = data.identify("1.0", joined="c")
+    assert (joined.id, joined.founder) == ("c", False)
+    assert data.identify("1.0") == joined
+    with pytest.raises(Refused, match=r"another cluster \(c\)"):
+        data.identify("1.0", joined="d")
+
+
+def test_an_identity_of_a_release_of_one_node_is_the_founders(data: DataDirectory) -> None:
+    data.identify("1.0")
+    record = json.loads(data.identity_file.read_text())
+    del record["founder"]
+    data.identity_file.write_text(json.dumps(record))
+    assert data.identify("1.0").founder
+
+
+def test_the_directory_is_founded_once(data: DataDirectory) -> None:
+    data.identify("1.0")
+    assert not data.directory_founded
+    data.note_directory_founded()
+    assert data.directory_founded
+
+
+def test_what_an_earlier_release_made_it_had_founded(data: DataDirectory) -> None:
+    data.identify("1.0")
+    (data.shards / "000001.made").touch()
+    assert data.directory_founded
+
+
+def test_the_token_is_made_once_and_the_owners(data: DataDirectory) -> None:
+    text = data.token().read_text()
+    assert data.token().read_text() == text
+    assert len(text) == 64
+    assert stat.S_IMODE(data.token_file.stat().st_mode) == 0o600
+
+
+def test_the_token_of_the_cluster_that_is_joined(data: DataDirectory, tmp_path: Path) -> None:
+    given = tmp_path / "token"
+    given.write_text("a" * 64 + "\n")
+    assert data.token(given).read_text() == "a" * 64
+    given.write_text("short")
+    with pytest.raises(Refused, match="holds no token"):
+        data.token(given)
+    with pytest.raises(Refused, match="cannot be read"):
+        data.token(tmp_path / "missing")
+
+
+def test_head_and_nodes_are_remembered(data: DataDirectory) -> None:
+    assert data.read_head() is None
+    assert data.read_nodes() == {}
+    head = Head("n", "127.0.0.1:1", 2)
+    data.write_head(head)
+    data.write_nodes({"n": "127.0.0.1:1"})
+    assert data.read_head() == head
+    assert data.read_nodes() == {"n": "127.0.0.1:1"}

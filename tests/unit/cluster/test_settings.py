@@ -90,8 +90,11 @@ def test_the_example_shows_the_defaults(tmp_path: Path) -> None:
     from_file = {one.name for one in load(file).shown() if one.source == "file"}
     served = {one.name for one in load().shown() if "later release" not in one.doc}
     assert served - from_file == {
+        "cluster.invitation",
+        "cluster.token_file",
         "hostname",
         "mailbox_actors_per_node",
+        "ray.autoscaling_config",
         "tls.certificate",
         "tls.key",
     }
@@ -129,3 +132,24 @@ def test_file_that_is_no_toml(tmp_path: Path, text: str) -> None:
 
 def test_file_that_is_missing(tmp_path: Path) -> None:
     assert "cannot be read" in refusal(tmp_path / "missing.toml")
+
+
+@pytest.mark.parametrize(
+    "bind", ["192.0.2.1", "127.0.0.2", "::1", "2001:db8::1", "0.0.0.0", "::", "224.0.0.1", "host"]
+)
+def test_no_node_speaks_clear_text_beyond_loopback(
+    bind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HELIO_CLUSTER__TLS", "off")
+    assert load().settings.cluster.bind == "127.0.0.1"
+    monkeypatch.setenv("HELIO_CLUSTER__BIND", bind)
+    assert "cluster" in refusal()
+
+
+def test_tls_between_nodes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not load().settings.cluster.encrypts
+    monkeypatch.setenv("HELIO_CLUSTER__BIND", "192.0.2.1")
+    assert load().settings.cluster.encrypts
+    monkeypatch.setenv("HELIO_CLUSTER__BIND", "127.0.0.2")
+    monkeypatch.setenv("HELIO_CLUSTER__TLS", "on")
+    assert load().settings.cluster.encrypts

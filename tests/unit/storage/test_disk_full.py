@@ -176,7 +176,7 @@ async def test_what_was_acknowledged_is_read_although_it_cannot_be_applied(
 
 def _forgetting(actor: Actor, index: int) -> Batch:
     """Return what undoes the application of the last entry."""
-    (entry,) = [entry for entry in actor.shard.log_after(0) if entry.index == index]
+    (entry,) = [entry for entry in actor.shard.replica.log_after(0) if entry.index == index]
     batch = Batch()
     for key, _ in entry.puts:
         batch.delete(Family.STATE, key)

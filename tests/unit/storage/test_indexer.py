@@ -27,7 +27,7 @@ from tests.unit.storage.shard_fixture import deliver, letter, opened
 async def follow(shard: Shard, path: Path) -> Indexer:
     found = Indexer(shard, path)
     found.start()
-    shard.on_applied = found.applied
+    shard.replica.on_applied = found.applied
     return found
 
 
@@ -51,7 +51,7 @@ async def test_a_search_holds_the_newest_mail_and_none_that_is_destroyed(tmp_pat
         assert await indexer.search(2, ["subject"], "apple") == set()
         assert await indexer.search(1, ["subject"], " ") is None
         await indexer.catch_up()
-        assert shard.indexed_index == shard.applied.index
+        assert shard.replica.indexed_index == shard.applied.index
         await indexer.close()
 
 
@@ -82,10 +82,10 @@ async def test_a_search_reads_a_few_new_emails_and_commits_many(
         found |= {await come(), await come()}
         assert await indexer.search(1, ["subject"], "apple") == found
         assert indexer.pending == 3  # those of the other mailbox still wait
-        assert shard.indexed_index < shard.applied.index
+        assert shard.replica.indexed_index < shard.applied.index
         assert len(await indexer.search(2, ["subject"], "apple") or ()) == 3
         await indexer.catch_up()
-        assert shard.indexed_index == shard.applied.index
+        assert shard.replica.indexed_index == shard.applied.index
         assert not indexer._texts
         assert indexer._text_chars == 0
         await indexer.close()
@@ -185,11 +185,11 @@ async def test_the_index_follows_by_itself(tmp_path: Path, monkeypatch: pytest.M
         indexer = await follow(shard, tmp_path / "i")
         await deliver(shard, letter("soon"))
         for _ in range(500):
-            if not indexer.pending and shard.indexed_index == shard.applied.index:
+            if not indexer.pending and shard.replica.indexed_index == shard.applied.index:
                 break
             await asyncio.sleep(0.01)
         assert indexer.pending == 0
-        assert shard.indexed_index == shard.applied.index
+        assert shard.replica.indexed_index == shard.applied.index
         await indexer.close()
 
 
@@ -211,7 +211,7 @@ async def test_gives_memory_back_after_much_mail(
             for _ in range(count):
                 await deliver(shard, letter("word"))
             for _ in range(1000):
-                if shard.indexed_index == shard.applied.index:
+                if shard.replica.indexed_index == shard.applied.index:
                     break
                 await asyncio.sleep(0.01)
             await asyncio.sleep(0.01)
@@ -319,7 +319,7 @@ async def test_what_nobody_foresaw_does_not_end_the_following(
         monkeypatch.setattr(shard.blobs, "read", read)
         await deliver(shard, letter("soon"))
         for _ in range(500):
-            if not indexer.pending and shard.indexed_index == shard.applied.index:
+            if not indexer.pending and shard.replica.indexed_index == shard.applied.index:
                 break
             await asyncio.sleep(0.01)
         assert (indexer.pending, troubles) == (0, [])

@@ -15,7 +15,7 @@ from storage.hard_state import SLOT_BYTES, HardState
 from storage.mailbox_reader import MailboxReader
 from storage.records import Damaged
 from storage.replica_directory import ReplicaDirectory
-from storage.replication.core import Promise
+from storage.replication.messages import Promise
 from tests.unit.storage.shard_fixture import NAME, deliver, letter, open_shard, opened
 
 
@@ -91,7 +91,7 @@ def test_a_block_torn_by_the_disk_leaves_the_other_with_the_promise(tmp_path: Pa
     HardState.create(path, cluster="c", shard=2, kind="mailbox", replica=mine)  # type: ignore[arg-type]
     hard = HardState(path)
     hard.keep_promise(Promise(3, mine))  # type: ignore[arg-type]
-    hard.raise_high_water(9)
+    hard.set_high_water(9)
     hard.close()
     assert path.stat().st_size == 2 * SLOT_BYTES
     assert SLOT_BYTES % os.sysconf("SC_PAGE_SIZE") == 0

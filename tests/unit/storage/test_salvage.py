@@ -62,7 +62,8 @@ def pattern(tmp_path_factory: pytest.TempPathFactory) -> Path:
     copy = path.with_name("copy")
 
     async def make() -> None:
-        shard = await open_shard(path, has_index=False)
+        shard = await open_shard(path)
+        shard.replica.has_index = False
         for number in range(LETTERS):
             if number == 2 * LETTERS // 3:
                 await shard.database.rewrite(blobs=True)
@@ -207,7 +208,7 @@ async def test_the_new_shard_is_a_new_replica_of_a_later_epoch(
     hard.close()
     async with opened(target) as shard:
         assert shard.core.epoch > old.promised_epoch
-        assert shard.hard.record.replica != old.replica
+        assert shard.replica.hard.record.replica != old.replica
         assert shard.applied.index > old.high_water
 
 

@@ -13,6 +13,7 @@ from actors import mailbox_turns
 from actors.commands import Done
 from actors.request_ids import new_request_id, request_id_from
 from mail.errors import DiskFull, Overloaded, RequestExpired, Unavailable
+from storage import replica as replica_module
 from storage import shard as shard_module
 from storage.blobs import digest_of
 from storage.hard_state import SLOT_BYTES
@@ -107,7 +108,7 @@ async def test_a_failed_turn_leaves_nothing_behind(tmp_path: Path) -> None:
 async def test_many_turns_share_a_flush(tmp_path: Path) -> None:
     async with opened(tmp_path / "s") as shard:
         await asyncio.gather(*(deliver(shard, letter(mailbox=1 + n % 5)) for n in range(200)))
-        assert shard.counts.flushes < 20
+        assert shard.replica.counts.flushes < 20
 
 
 async def test_overload_is_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,15 +147,15 @@ async def test_closing_finishes_what_was_accepted(tmp_path: Path) -> None:
 async def test_the_log_does_not_grow_without_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shard_module, "LOG_KEPT_ENTRIES", 20)
-    monkeypatch.setattr(shard_module, "LOG_SLACK_ENTRIES", 20)
+    monkeypatch.setattr(replica_module, "LOG_KEPT_ENTRIES", 20)
+    monkeypatch.setattr(replica_module, "LOG_SLACK_ENTRIES", 20)
     async with opened(tmp_path / "s") as shard:
         for _ in range(100):
             await deliver(shard, letter())
-        assert shard.log_first == 1, "what is not indexed stays"
-        shard.note_indexed(shard.applied.index)
+        assert shard.replica.log.first == 1, "what is not indexed stays"
+        shard.replica.note_indexed(shard.applied.index)
         await deliver(shard, letter())
-        assert shard.applied.index - shard.log_first <= 40
+        assert shard.applied.index - shard.replica.log.first <= 40
     async with opened(tmp_path / "s") as shard:
         await deliver(shard, letter())
         assert MailboxReader(1, shard.state).info.emails == 102
@@ -175,7 +176,7 @@ def _copy_as_killed(shard: Shard, path: Path) -> None:
     copy = path.with_name("copy")
     shutil.copytree(path, copy)
     shard.database.close()
-    shard.hard.close()
+    shard.replica.hard.close()
     if shard._loop_task is not None:
         shard._loop_task.cancel()
     shutil.rmtree(path)

@@ -1,0 +1,1 @@
+"""Supervisors: what keeps the copies and their primaries, decided without I/O."""
