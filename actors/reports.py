@@ -57,6 +57,11 @@ class Report(Message, frozen=True, array_like=True, tag="report"):
     flushed_index: int = 0  # its log is on disk up to here; may be cut off beyond `commit_index`
 
 
+def unreachable(report: Report) -> Report:
+    """Return the report of a replica that was there and says nothing any more."""
+    return msgspec.structs.replace(report, state="unreachable", role="none")
+
+
 class Beat(Message, frozen=True, array_like=True, tag="beat"):
     """A supervisor is alive. `reports` are of its own node: those that changed since `serial`."""
 
@@ -141,7 +146,7 @@ class Look(Message, frozen=True, array_like=True, tag="look"):
 
 
 class Picture(Message, frozen=True, array_like=True, tag="picture"):
-    """All reports that a supervisor knows, and which nodes it hears."""
+    """All reports that a supervisor knows, "unreachable" ones too, and which nodes it hears."""
 
     reports: tuple[Report, ...]
     nodes: tuple[NodeShown, ...]

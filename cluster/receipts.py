@@ -36,7 +36,7 @@ def receipt_facts(row: ShardRow, receipt: Receipt, reports: Sequence[Report]) ->
 
 
 def _on_disk(receipt: Receipt, report: Report | None, flushed: dict[bytes, int]) -> bool | None:
-    if report is None or report.state == "recovering":
+    if report is None or report.state in ("recovering", "unreachable"):
         return None
     # Beyond what it knows to be committed, its log may hold other entries than the primary's.
     own = min(report.flushed_index, report.commit_index)

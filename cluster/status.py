@@ -16,7 +16,7 @@ from actors.commands import (
     Shards,
 )
 from actors.ray_ports import RayTransport
-from actors.reports import NodeShown, Picture, Report
+from actors.reports import NodeShown, Picture, Report, unreachable
 from cluster.data_directory import DataDirectory, free_bytes_of
 from cluster.gateway_actors import Listener
 from cluster.placement import NodePlan
@@ -42,7 +42,8 @@ class ClusterStatus:
         _, picture = await asyncio.gather(self._refresh(), self._picture())
         rows = with_directory(self._rows, self._plan.node)
         wanted = self._plan.replication_factor
-        shards = [shard_facts(row, picture.reports, wanted) for row in rows]
+        found = await asyncio.gather(*map(self._asked, picture.reports))
+        shards = [shard_facts(row, found, wanted) for row in rows]
         heard = self._nodes(picture)
         nodes = all_node_facts(heard, rows, shards)
         gateways = [name for node in heard for name in node.gateways]
@@ -89,6 +90,16 @@ class ClusterStatus:
         row = next((row for row in rows if row.shard == shard), None)
         reports = tuple(report for report in picture.reports if report.shard == shard)
         return row or ShardRow(shard, "mailbox", (), 0), reports
+
+    async def _asked(self, report: Report) -> Report:
+        """Return a report as it is, or as unreachable when a primary does not answer now."""
+        if report.role != "primary":
+            return report
+        try:
+            await self._transport.shown(report.shard, timeout_s=ASK_TIMEOUT_S)
+        except MailError:
+            return unreachable(report)
+        return report
 
     async def _picture(self) -> Picture:
         try:
@@ -235,7 +246,9 @@ def live_copies(row: ShardRow, reports: Mapping[str, Report], primary: Report | 
     if not reports:
         return len(row.replicas) if len(row.replicas) == 1 else 0
     return sum(
-        not report.suspect and report.replica in (report if primary is None else primary).voters
+        not report.suspect
+        and report.state != "unreachable"
+        and report.replica in (report if primary is None else primary).voters
         for report in reports.values()
     )
 

@@ -321,6 +321,8 @@ class Supervisor:
                         await asyncio.to_thread(self._plan.start_gateway, name)
                 case Rest(name):
                     await self._end_actor(name, self._plan.idle_actor_s)
+                    if name in self._memory.resting_since_s and (shard := shard_of(name)):
+                        self._exchange.forget_replica(shard)
                     log.info("at rest", actor=name)
                 case End(name, process):
                     log.error("ending a mute actor", actor=name, pid=process.pid)

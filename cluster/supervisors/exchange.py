@@ -211,9 +211,11 @@ class Exchange:
 
     def _shown(self) -> PictureShown:
         now_ms = self._now_ms()
-        found = tuple(
-            report for shard in self.picture.shards() for report in self.picture.live(shard, now_ms)
-        )
+        found: list[Report] = []
+        for shard in self.picture.shards():
+            live = self.picture.live(shard, now_ms)
+            known = self.picture.reports[shard].values()
+            found += [one if one in live else reports.unreachable(one) for one in known]
         nodes = tuple(
             NodeShown(
                 view.node,
@@ -225,7 +227,7 @@ class Exchange:
             )
             for _, view in sorted(self.picture.nodes.items())
         )
-        return PictureShown(found, nodes)
+        return PictureShown(tuple(found), nodes)
 
     # The loop
 
