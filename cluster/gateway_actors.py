@@ -24,7 +24,7 @@ from actors.ray_ports import RayTransport
 from actors.remote import Pulse
 from actors.router import Router
 from cluster.logs import LogFile
-from cluster.metrics import cluster_metrics, own_metrics, readiness
+from cluster.metrics import cluster_metrics, kind_and_process, own_metrics, readiness
 from cluster.tls import TlsFiles
 from gateways.http.server import HttpGateway
 from gateways.http.settings import HttpSettings
@@ -227,7 +227,7 @@ class OpenedHttp:
         settings: HttpSettings,
         options: GatewayOptions,
     ) -> None:
-        _, kind, process = options.name.partition("@")[0].split("/")
+        kind, process = kind_and_process(options.name)
         self._gateway = HttpGateway(
             router,
             router,

@@ -39,9 +39,15 @@ async def cluster_metrics(transport: RayTransport, gateways: tuple[str, ...]) ->
     )
     samples = list(_shard_samples(zip(ids, shown, strict=True)))
     for name, counters in zip(gateways, counted, strict=True):
-        _, kind, process = name.split("/")
+        kind, process = kind_and_process(name)
         samples += _gateway_samples(kind, process, counters)
     return text(samples)
+
+
+def kind_and_process(name: str) -> tuple[str, str]:
+    """Return what kind of gateway has this name, and which process of them it is."""
+    _, kind, process = name.partition("@")[0].split("/")
+    return kind, process
 
 
 async def own_metrics(kind: str, process: str, count: Callable[[], Mapping[str, float]]) -> str:
