@@ -11,7 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from storage.database import Batch, Database, Family, RocksDatabase
-from tests.sim.disk import Disk, SimDatabase
+from storage.replication.messages import ReplicaId
+from tests.sim.disk import Disk, Families, SimDatabase
 
 STATE, LOG = Family.STATE, Family.LOG
 KEYS = st.binary(min_size=1, max_size=2)
@@ -227,5 +228,6 @@ class TestRocksDatabase(DatabaseContract):
 class TestSimDatabase(DatabaseContract):
     @pytest.fixture
     def reopen(self) -> Callable[[], Database]:  # type: ignore[override]
-        disk = Disk(random.Random(1))
-        return lambda: SimDatabase(disk)
+        disk = Disk(random.Random(1), ReplicaId(b"r" * 16), founds=True)
+        disk.families = Families()  # Without what makes a replica of it.
+        return lambda: SimDatabase(disk, lambda: None)
