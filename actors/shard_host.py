@@ -39,20 +39,16 @@ from storage.database import WriteFailed, is_full
 from storage.records import Damaged
 from storage.replica import Replica
 from storage.replica_directory import ReplicaDirectory, ReplicaName
-from storage.replica_ports import Applying, NoPeers, Peers, SnapshotFrame
+from storage.replica_ports import Applying, NoPeers, Peers
 from storage.replication.frames import (
     AnyFrame,
-    Offer,
-    Slice,
-    Wanted,
     addressee,
     encode_frame,
 )
-from storage.replication.messages import ReplicaId
 from storage.salvage_lock import is_being_salvaged
 from storage.shard import Shard
 from storage.snapshot_files import FilesSink, FilesSource
-from storage.snapshots import SnapshotReceiver, SnapshotSender
+from storage.snapshots import SnapshotReceiver, SnapshotSender, connect
 
 log = structlog.get_logger()
 
@@ -193,19 +189,7 @@ class ShardHost:
             self._receiver = SnapshotReceiver(
                 replica.replica, sink, self._send_frame, self._promised_epoch
             )
-        receiver = self._receiver
-
-        def arrived(peer: ReplicaId, frame: SnapshotFrame) -> None:
-            match frame:
-                case Offer():
-                    receiver.offered(peer, frame)
-                case Slice():
-                    receiver.arrived(peer, frame)
-                case Wanted():
-                    sender.wanted(peer, frame)
-
-        replica.on_snapshot = arrived
-        replica.on_lagging = lambda follower: sender.begin(follower, replica.described)
+        connect(replica, sender, self._receiver)
 
     def _promised_epoch(self) -> int:
         replica = self.replica

@@ -71,10 +71,6 @@ class BlobTraffic:
         for digest in digests:
             sent.discard(digest)
 
-    def forget(self, follower: ReplicaId) -> None:
-        """Remember nothing of what a follower was sent: it is another process now."""
-        self._sent.pop(follower, None)
-
     def travelling(
         self,
         follower: ReplicaId,

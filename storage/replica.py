@@ -346,7 +346,6 @@ class Replica:
         self._to_flush.set()
 
     def _end_reign(self) -> None:
-        self.counts.demotions += 1
         self._waiters.end_reign()
         self.on_demoted()
 

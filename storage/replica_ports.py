@@ -54,4 +54,3 @@ class ReplicaCounts:
 
     flushes: int = 0
     entries: int = 0
-    demotions: int = 0

@@ -15,7 +15,7 @@ import asyncio
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
@@ -24,6 +24,9 @@ from storage.replication.core import ReplicaCore
 from storage.replication.effects import SnapshotEnded
 from storage.replication.frames import AnyFrame, Offer, Slice, SnapshotFile, Wanted
 from storage.replication.messages import Position, ReplicaId
+
+if TYPE_CHECKING:
+    from storage.replica import Replica
 
 log = structlog.get_logger()
 
@@ -305,3 +308,19 @@ class _Receiving:
                 return file.name, have
             self._position += 1
         return None
+
+
+def connect(replica: Replica, sender: SnapshotSender, receiver: SnapshotReceiver) -> None:
+    """Have a replica fill followers that lag too far, and be filled itself."""
+
+    def arrived(peer: ReplicaId, frame: Offer | Wanted | Slice) -> None:
+        match frame:
+            case Offer():
+                receiver.offered(peer, frame)
+            case Slice():
+                receiver.arrived(peer, frame)
+            case Wanted():
+                sender.wanted(peer, frame)
+
+    replica.on_snapshot = arrived
+    replica.on_lagging = lambda follower: sender.begin(follower, replica.described)

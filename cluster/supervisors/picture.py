@@ -90,10 +90,6 @@ class Picture:
         view = self.nodes.get(node)
         return view is not None and now_ms - view.heard_ms <= SUSPICION_MS
 
-    def silent_ms(self, node: str, now_ms: int) -> int:
-        """Return for how long a node that was heard once says nothing."""
-        return now_ms - self.nodes[node].heard_ms
-
     def alive_nodes(self, now_ms: int) -> list[str]:
         return sorted(node for node in self.nodes if self.is_alive(node, now_ms))
 

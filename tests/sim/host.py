@@ -21,20 +21,17 @@ from actors.reports import Report
 from mail.errors import Invalid, MailError, NotPrimary, OutcomeUnknown, Unavailable
 from storage.database import DiskWentFull, Family
 from storage.records import Damaged
-from storage.replica import Replica, SnapshotFrame
+from storage.replica import Replica
 from storage.replication.effects import Input
 from storage.replication.frames import (
     AnyFrame,
-    Offer,
-    Slice,
     SnapshotFile,
-    Wanted,
     addressee,
     encode_frame,
 )
 from storage.replication.messages import ReplicaId
 from storage.shard import Shard
-from storage.snapshots import SnapshotReceiver, SnapshotSender
+from storage.snapshots import SnapshotReceiver, SnapshotSender, connect
 from tests.sim.disk import Crashed, Families, SimDatabase
 from tests.sim.virtual_time import Process
 
@@ -152,19 +149,7 @@ class Host:
             self._receiver = self.simulator.classes.receiver(
                 replica.replica, _Sink(self), self._send_frame, self._promised_epoch
             )
-        receiver = self._receiver
-
-        def arrived(peer: ReplicaId, frame: SnapshotFrame) -> None:
-            match frame:
-                case Offer():
-                    receiver.offered(peer, frame)
-                case Slice():
-                    receiver.arrived(peer, frame)
-                case Wanted():
-                    sender.wanted(peer, frame)
-
-        replica.on_snapshot = arrived
-        replica.on_lagging = lambda follower: sender.begin(follower, replica.described)
+        connect(replica, sender, self._receiver)
 
     def _promised_epoch(self) -> int:
         return 0 if self.replica is None else self.replica.core.epoch
