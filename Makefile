@@ -4,11 +4,13 @@
 #   DATA=/srv/mail make run           another data directory than ./data
 #   CI=true make test                 every slow suite and many more seeds
 #   make sim SEED=1234                repeat one run of the simulator
+#   make soak MINUTES=30 SEED=7       random faults on three real nodes, then a tally
 
 SHELL := /bin/bash
 PYTHON ?= python3
 DATA ?= data
 CLUSTER_DATA ?= build/three-nodes
+MINUTES ?= 30
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -16,13 +18,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # Seeds per simulated property; a test reads the number from its environment.
 ifeq ($(CI),true)
-HELIO_TEST_SEEDS ?= 1000
+HELIO_TEST_SEEDS ?= 2000
 else
 HELIO_TEST_SEEDS ?= 300
 endif
 export HELIO_TEST_SEEDS
 
-.PHONY: help install run test check check-style check-types check-fast-tests sim cluster bench \
+.PHONY: help install run test check check-style check-types check-fast-tests sim soak cluster bench \
 	format wheel constraints clean
 .DEFAULT_GOAL := help
 
@@ -31,6 +33,7 @@ help:
 	@echo 'make test         install, then every test (CI=true: the slow ones too)'
 	@echo 'make check        format, lint, types, imports, tidy, unit; no Ray, under 30 s'
 	@echo 'make sim SEED=n   one seed of the simulator'
+	@echo 'make soak         random faults on three real nodes, under load, for minutes'
 	@echo 'make cluster      three nodes on this machine'
 	@echo 'make bench        the benchmark, against Postfix and Dovecot'
 	@echo 'make install      $(VENV) with everything and the command $(BIN)/helio'
@@ -97,6 +100,10 @@ check-fast-tests:
 sim: install
 	@test -n '$(SEED)' || { echo 'usage: make sim SEED=1234' >&2; exit 2; }
 	@HELIO_SIM_SEED='$(SEED)' exec $(BIN)/python -m pytest tests/sim
+
+soak: install
+	@scripts/debian-packages test
+	@exec $(BIN)/python -m tests.faults.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 # Care -------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ REPORT_S = 0.25  # four to a supervisor's suspicion, nearly
 OPEN_AGAIN_S = 0.2
 
 
-def report_of(host: ShardHost, address: LinkAddress, *, mailboxes: int = 0) -> Report:
+def report_of(host: ShardHost, address: LinkAddress) -> Report:
     """Return what a replica is now, in its own words."""
     options = host.options
     replica = host.replica
@@ -74,9 +74,9 @@ def report_of(host: ShardHost, address: LinkAddress, *, mailboxes: int = 0) -> R
         matched=tuple((one, progress.match_index) for one, progress in followers.items()),
         pid=os.getpid(),
         idle_s=host.idle_s,
-        mailboxes=mailboxes,
         trouble=READ_ONLY if replica.read_only else host.trouble,
         flushed_index=core.flushed_index,
+        no_room=not host.has_room(),
     )
 
 

@@ -52,9 +52,9 @@ class Report(Message, frozen=True, array_like=True, tag="report"):
     matched: tuple[tuple[bytes, int], ...] = ()  # of a primary: how far each follower is
     pid: int = 0
     idle_s: float = 0.0
-    mailboxes: int = 0
     trouble: str = ""
     flushed_index: int = 0  # its log is on disk up to here; may be cut off beyond `commit_index`
+    no_room: bool = False  # its disk is nearly full: a primary refuses mail there
 
 
 def unreachable(report: Report) -> Report:

@@ -154,7 +154,7 @@ class ShardHost:
             hard,
             clock_ms=lambda: time.time_ns() // 1_000_000,
             peers=self.peers,
-            has_room=self._has_room,
+            has_room=self.has_room,
             on_fatal=self._end_process,
             on_full=self._read_only,
             read_only=read_only,
@@ -214,15 +214,22 @@ class ShardHost:
         self.peers.send(addressee(frame), encode_frame(frame))
 
     async def _install(self) -> None:
-        """Go on with the snapshot that has arrived in the database's place."""
+        """Go on with the snapshot that has arrived in the database's place.
+
+        Raises Damaged while it cannot be read: then what was there goes on.
+        """
         name = ReplicaName(self.options.cluster_id, self.options.shard, self.options.kind)
         suspect = self.replica is not None and self.replica.core.suspect
+        await self._directory.check_incoming()
         await self.close()
-        await self._directory.install(name, suspect=suspect)
         try:
+            await self._directory.install(name, suspect=suspect)
             await self._open(name)
         except Damaged as error:
             self.out_of_service(str(error))
+        except Exception as error:
+            # Nothing is open now; a fresh process opens what is there.
+            self._end_process(f"snapshot: {error!r}")
 
     async def opened(self, shard: Shard) -> None:
         """Make what goes with an open shard. For subclasses. Raises Damaged."""
@@ -259,7 +266,8 @@ class ShardHost:
             has_room = await asyncio.to_thread(self._directory.has_room_to_open, floor)
         self._end_process("the disk has room again")
 
-    def _has_room(self) -> bool:
+    def has_room(self) -> bool:
+        """Say whether more is free on the disk than recovery may need (R16), as of a second ago."""
         now = time.monotonic()
         if now - self._room_checked_at >= _DISK_CHECK_S:
             self._room_checked_at = now

@@ -32,7 +32,7 @@ FIXED = {
     # Without these, glibc raises both with whatever is freed, to 32 and 64 MiB, and keeps that
     # much: an actor that has indexed mail would never be as small again. RocksDB's blocks of a
     # memtable and Tantivy's are at least as large as the first.
-    "MALLOC_MMAP_THRESHOLD_": str(512 << 10),
+    "MALLOC_MMAP_THRESHOLD_": str(128 << 10),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
     # A process that waits for its actor has the imports behind it.
     "RAY_preload_python_modules": "actors.shard_actor,cluster.logs",

@@ -98,6 +98,9 @@ class Database(Protocol):
     def view(self) -> View:
         """Return the state family as it is now, whatever is written later."""
 
+    async def write_out(self) -> None:
+        """Write to files what is in memory, which is free then. Raises WriteFailed."""
+
     async def rewrite(self, *, blobs: bool) -> None:
         """Rewrite the files, so that what was deleted is on the disk no more.
 
@@ -283,6 +286,13 @@ class RocksDatabase:
     def view(self) -> View:
         return _RocksView(self._families[Family.STATE])
 
+    async def write_out(self) -> None:
+        try:
+            for family in self._families.values():
+                await asyncio.to_thread(family.flush)
+        except Exception as error:
+            raise _write_failure(error) from None
+
     async def rewrite(self, *, blobs: bool) -> None:
         loop = asyncio.get_running_loop()
         try:
@@ -313,9 +323,10 @@ class RocksDatabase:
         """Make a copy of hard links (`Database.checkpoint`). Raises WriteFailed."""
         try:
             # What is in memory goes to files first, without the GIL: a checkpoint would hold it.
-            for family in self._families.values():
-                await asyncio.to_thread(family.flush)
+            await self.write_out()
             Checkpoint(self._db).create_checkpoint(str(path))
+        except WriteFailed:
+            raise
         except Exception as error:
             raise _write_failure(error) from error
 

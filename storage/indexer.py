@@ -44,10 +44,12 @@ COMMIT_DOCUMENTS_MAX = 2000
 # are indexed, fewer are worth it.
 GIVE_BACK_EMAILS = 1000
 GIVE_BACK_AT_REST_EMAILS = 100
+# After so many the database's memory goes to files, too, of megabytes then.
+WRITE_OUT_EMAILS = 1000
 # Indexing begins when no turn was committed for so long, or when so many emails wait: mail
 # that is coming in has the processor first.
 QUIET_S = 0.5
-PENDING_EMAILS_MAX = 20_000
+PENDING_EMAILS_MAX = 4000  # A search of one mailbox waits for no more, some seconds.
 FAILURES_MAX = 3
 # What a search reads of its mailbox's newest emails, rather than wait for a commit, which
 # takes tens of milliseconds: they take some five.
@@ -92,6 +94,7 @@ class Indexer:
         self.failures = 0  # indexes that could not go on
         self._failures_in_a_row = 0  # without a commit between them
         self._passed = 0  # emails noted or indexed since memory was given back
+        self._unwritten = 0  # emails noted since the database's memory went to files at rest
 
     def _open(self, *, anew: bool = False) -> SearchIndex | None:
         """Return the open index. Without one there is no search, but mail all the same."""
@@ -158,6 +161,7 @@ class Indexer:
         for entry in entries:
             self._note(entry.mailbox, entry.emails, entry.index)
             self._passed += len(entry.emails)
+            self._unwritten += len(entry.emails)
         self._reached = entries[-1].index
         self._last_change_at = asyncio.get_running_loop().time()
         self._changed.set()
@@ -438,7 +442,7 @@ class Indexer:
             if len(self._pending) >= PENDING_EMAILS_MAX or quiet_at <= loop.time():
                 try:
                     await self.catch_up()
-                    await self._give_back(GIVE_BACK_AT_REST_EMAILS)
+                    await self._come_to_rest()
                 except Exception as error:
                     log.error("search index does not follow", error=repr(error))
                     await asyncio.sleep(FOLLOW_AGAIN_S)
@@ -446,6 +450,13 @@ class Indexer:
             else:
                 await asyncio.sleep(quiet_at - loop.time())
                 self._changed.set()
+
+    async def _come_to_rest(self) -> None:
+        """Hold little memory while nothing happens."""
+        if self._unwritten >= WRITE_OUT_EMAILS:
+            self._unwritten = 0
+            await self._shard.database.write_out()
+        await self._give_back(GIVE_BACK_AT_REST_EMAILS)
 
     async def _give_back(self, emails: int) -> None:
         """Give freed memory back to the system, if so many emails passed since the last time."""

@@ -214,7 +214,7 @@ class Replica:
     def described(self) -> Described:
         """Return what a snapshot that is taken from now on holds at least."""
         position = Position(self.applied.epoch, self.applied.index)
-        return Described(self.core.epoch, position, self.core.members_index, self.core.members)
+        return Described(self.core.epoch, position)
 
     def receive(self, octets: bytes) -> None:
         """Take a frame of another replica. What cannot be read or is not for us is dropped."""

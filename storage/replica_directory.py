@@ -24,6 +24,7 @@ from storage import keys, records
 from storage.database import CACHE_BYTES, Batch, Family, RocksDatabase
 from storage.files import sync_directory
 from storage.hard_state import HardState
+from storage.log import read_through
 from storage.records import Applied, Damaged, Identity, Members, MembersRecord
 from storage.replication.messages import ReplicaId
 
@@ -123,6 +124,16 @@ class ReplicaDirectory:
             hard.close()
             raise
         return database, hard
+
+    async def check_incoming(self) -> None:
+        """Read what the snapshot in `incoming` says of the shard. Raises Damaged."""
+        database = RocksDatabase(
+            self.incoming, create=False, read_only=True, cache_bytes=self._cache_bytes
+        )
+        try:
+            await read_through(database, Family.STATE)
+        finally:
+            database.close()
 
     async def install(self, name: ReplicaName, *, suspect: bool) -> None:
         """Put the snapshot in `incoming` in the database's place; the shard is closed.

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from storage.records import Members
 from storage.replication.core import ReplicaCore
 from storage.replication.effects import SnapshotEnded
 from storage.replication.frames import AnyFrame, Offer, Slice, SnapshotFile, Wanted
@@ -109,8 +108,6 @@ class SnapshotSender:
                 described.epoch,
                 described.applied.epoch,
                 described.applied.index,
-                described.members_index,
-                described.members,
                 sending.source.files,
             )
         )
@@ -180,8 +177,6 @@ class Described:
 
     epoch: int
     applied: Position
-    members_index: int
-    members: Members
 
 
 @dataclass(slots=True)

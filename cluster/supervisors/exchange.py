@@ -412,6 +412,7 @@ def _differs(one: Report, other: Report) -> bool:
         one.members_index,
         one.primary,
         one.suspect,
+        one.no_room,
     ) != (
         other.replica,
         other.address,
@@ -421,4 +422,5 @@ def _differs(one: Report, other: Report) -> bool:
         other.members_index,
         other.primary,
         other.suspect,
+        other.no_room,
     )

@@ -46,7 +46,7 @@ def elections(picture: Picture, attempts: Attempts, now_ms: int) -> list[ShardId
 
 
 def _chosen(picture: Picture, shard: ShardId, headless_ms: int, now_ms: int) -> Report | None:
-    """Return the replica that is to lead: the longest log, else in the order of preference."""
+    """Return the replica that is to lead: the longest log, room, then preference."""
     members = picture.members(shard)
     if members is None:
         return None
@@ -63,8 +63,9 @@ def _chosen(picture: Picture, shard: ShardId, headless_ms: int, now_ms: int) -> 
     return ranked[(headless_ms // ROUND_MS) % len(ranked)]
 
 
-def _rank(report: Report, nodes: Sequence[str]) -> tuple[int, int, int]:
-    return (-report.last_epoch, -report.last_index, preference(report.shard, nodes)[report.node])
+def _rank(report: Report, nodes: Sequence[str]) -> tuple[int, int, bool, int]:
+    preferred = preference(report.shard, nodes)[report.node]
+    return (-report.last_epoch, -report.last_index, report.no_room, preferred)
 
 
 def preference(shard: ShardId, nodes: Sequence[str]) -> dict[str, int]:

@@ -74,16 +74,21 @@ def _next_members(
 def hand_overs(
     picture: Picture, rows: Mapping[ShardId, ShardRow], now_ms: int
 ) -> list[tuple[ShardId, HandOver]]:
-    """Return the shards that the own node leads and is to lead no more, with who takes over."""
+    """Return the shards that the own node leads and is to lead no more, with who takes over.
+
+    The table wants them elsewhere, or the disk here is full, and another replica has room.
+    """
     found = []
     for shard, row in rows.items():
         primary = picture.primary(shard, now_ms)
         if primary is None or primary.report.node != picture.own_node:
             continue
         leader = primary.report
-        if leader.state != "serving" or picture.own_node in row.replicas:
+        if leader.state != "serving":
             continue
-        live = {report.replica for report in picture.live(shard, now_ms)}
+        if picture.own_node in row.replicas and not leader.no_room:
+            continue
+        live = {one.replica for one in picture.live(shard, now_ms) if not one.no_room}
         able = {one for one, index in leader.matched if index == leader.last_index}
         wanted = set(_wanted(picture, row)) & set(leader.voters) & live & able
         if wanted:

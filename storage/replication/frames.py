@@ -11,7 +11,6 @@ from typing import Final, TypeAlias
 import msgspec
 
 from mail.errors import Unavailable
-from storage.records import Members
 from storage.replication.messages import ReplicaId
 
 VERSION: Final = 1
@@ -60,8 +59,6 @@ class Offer(Frame, frozen=True, array_like=True, tag="offer"):
     epoch: int  # of the reign
     applied_epoch: int
     applied_index: int
-    members_index: int
-    members: Members
     files: tuple[SnapshotFile, ...]
 
 

@@ -29,7 +29,7 @@ if __package__ in (None, ""):  # Run as a file: the package's root is not on the
 from cluster.refusal import Refused
 from tests.bench.figures import Target
 from tests.bench.load import SMTP_SOURCE
-from tests.bench.parts import deliver, growth, jmap, many, memory, start
+from tests.bench.parts import deliver, growth, jmap, many, memory, replicas, start
 from tests.bench.report import part_text, write_part
 from tests.bench.stage import SYSTEMS, PartReport, Sizes, Stage, environment, say
 from tests.bench.system import BenchError
@@ -43,6 +43,7 @@ PARTS: dict[str, Callable[[Stage], PartReport]] = {
     "memory": memory.measure,
     "growth": growth.measure,
     "start": start.measure,
+    "replicas": replicas.measure,
 }
 
 

@@ -43,6 +43,7 @@ class Sizes:
     growth_messages: int = 100_000  # Part growth.
     accounts: int = 1_000  # Part memory, the last step.
     starts: int = 10  # Part start, of each kind.
+    failovers: int = 50  # Part replicas, of each kind.
 
     def scaled(self, factor: float) -> Sizes:
         """Return sizes for a trial: everything runs, the figures mean little."""
@@ -57,6 +58,7 @@ class Sizes:
             growth_messages=MAILBOXES * max(20, round(self.growth_messages / MAILBOXES * factor)),
             accounts=max(12, round(self.accounts * factor)),
             starts=max(2, round(self.starts * factor)),
+            failovers=max(2, round(self.failovers * factor)),
         )
 
 

@@ -171,9 +171,10 @@ def test_a_node_of_another_cluster_is_refused(nodes: Nodes, tmp_path: Path) -> N
 
 def shard_of(nodes: Nodes) -> dict[str, Any]:
     """The facts of the demo account's shard, once all three replicas are there and equal."""
+    wanted = nodes.facts("mailbox", "show", ALICE)["shard"]
     deadline = time.monotonic() + 90.0
     while True:
-        found = next(one for one in nodes.status()["shards"] if one["kind"] == "mailbox")
+        found = next(one for one in nodes.status()["shards"] if one["id"] == wanted)
         states = [(one["role"], one["lag_entries"]) for one in found["replicas"]]
         if sorted(states) == [("follower", 0), ("follower", 0), ("primary", 0)]:
             return dict(found)

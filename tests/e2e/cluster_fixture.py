@@ -87,7 +87,9 @@ class Cluster:
         settings: Mapping[str, str] | None = None,
         new_group: bool = False,
         arguments: Sequence[str] = (),
+        prefix: Sequence[str] = (),
     ) -> None:
+        """Start; `prefix` is a command that runs another one, with arguments of its own."""
         self.data = data
         self.settings = dict(settings or {})
         self.lines: list[str] = []
@@ -96,7 +98,7 @@ class Cluster:
         self._stderr = data.with_name(f"{data.name}.stderr")
         with self._stderr.open("w") as stderr:
             self.process = subprocess.Popen(
-                (*HELIO, "up", *(("--demo",) if demo else ()), *arguments),
+                (*prefix, *HELIO, "up", *(("--demo",) if demo else ()), *arguments),
                 env=environment(data, settings),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

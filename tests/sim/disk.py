@@ -194,6 +194,9 @@ class SimDatabase:
     def view(self) -> SimView:
         return SimView(dict(self._families.values[Family.STATE]))
 
+    async def write_out(self) -> None:
+        await self.flush()
+
     async def rewrite(self, *, blobs: bool) -> None:
         await self.flush()
 

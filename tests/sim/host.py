@@ -88,6 +88,9 @@ class Host:
             return "serving"
         return "reading" if shard.read_only else "following"
 
+    def has_room(self) -> bool:
+        return not self.disk.full
+
     def _operation(self) -> None:
         if self.process.dead:
             raise Crashed

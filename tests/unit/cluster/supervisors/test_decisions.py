@@ -41,6 +41,7 @@ class Node:
     members_index: int = 5
     suspect: bool = False
     matched: dict[str, int] | None = None
+    no_room: bool = False
 
     def report(self) -> Report:
         return Report(
@@ -59,6 +60,7 @@ class Node:
             learners=tuple(map(identity, self.learners)),
             suspect=self.suspect,
             matched=tuple((identity(n), i) for n, i in (self.matched or {}).items()),
+            no_room=self.no_room,
         )
 
 
@@ -220,6 +222,16 @@ def test_a_primary_that_belongs_here_no_more_hands_over() -> None:
     [(_, order)] = hand_overs(seen, row_of, 0)
     assert order.successor == identity("b"), "c lacks something"
     assert hand_overs(seen, {SHARD: ShardRow(SHARD, "mailbox", NODES, 1)}, 0) == []
+
+
+def test_a_primary_on_a_full_disk_hands_over_to_one_with_room() -> None:
+    lead = leader("a", matched={"b": 10, "c": 10}, no_room=True)
+    row_of = {SHARD: ShardRow(SHARD, "mailbox", NODES, 1)}
+    seen = picture("a", lead, Node("b", no_room=True), Node("c"))
+    [(_, order)] = hand_overs(seen, row_of, 0)
+    assert order.successor == identity("c")
+    nowhere = picture("a", lead, Node("b", no_room=True), Node("c", no_room=True))
+    assert hand_overs(nowhere, row_of, 0) == [], "to refuse mail here is as good as there"
 
 
 # Placement --------------------------------------------------------------------------------
