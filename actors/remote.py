@@ -10,7 +10,6 @@ Retries     none by Ray (`max_task_retries=0`): we repeat by request id (R8).
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -48,20 +47,6 @@ class Hosted(Protocol):
 
     async def pulse(self) -> Pulse:
         """Answer at once; begin the work if it has not begun."""
-
-
-@ray.remote(num_cpus=CPUS_EACH, max_retries=0)
-def _stand_by() -> int:
-    return os.getpid()
-
-
-def keep_spare_process() -> Any:
-    """See to it that a started process waits for the next actor; return what tells when.
-
-    Ray gives a process that has run a task to whatever comes next, and starts one only when none
-    waits: then an actor that is started on demand would begin with a second of imports.
-    """
-    return _stand_by.remote()
 
 
 def leave() -> None:

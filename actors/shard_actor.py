@@ -14,12 +14,12 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import structlog
 
 from actors import wire
 from actors.commands import Failed
-from actors.directory import Directory
 from actors.link import LinkAddress, LinkListener
 from actors.link_peers import LinkPeers
 from actors.mailbox import Mailbox
@@ -35,7 +35,9 @@ log = structlog.get_logger()
 
 
 class ShardActor:
-    """A Mailbox or Directory that opens itself."""
+    """A Mailbox that opens itself; another kind of host in a subclass."""
+
+    host_class: ClassVar[type[ShardHost]] = Mailbox
 
     def __init__(self, options: ShardOptions, prepare: Callable[[str], None]) -> None:
         prepare(shard_name(options.shard).replace("/", "-"))
@@ -127,8 +129,7 @@ class ShardActor:
         mark = Path(f"{self._options.path}.made")
         made = await asyncio.to_thread(mark.exists)
         options = replace(self._options, create=self._options.create and not made)
-        cls = Directory if options.kind == "directory" else Mailbox
-        host = cls(options, self._listener)
+        host = self.host_class(options, self._listener)
         host.peers = self._peers
         host.changed = self._reporter.changed
         await host.start()

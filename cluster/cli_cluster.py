@@ -72,8 +72,11 @@ def cluster_recover_head(
         return
     began = time.monotonic()
     before = client.ask("GET", "cluster")
+    nodes = client.ask("GET", "status")["nodes"]
+    heard = {node["id"] for node in nodes if node["state"] == "alive"}
     head = client.ask("POST", "cluster", "head")
-    expected = set(before["nodes"]) - {before["head"]["node"]}
+    # Who was silent before is not waited for: perhaps it is gone for good.
+    expected = heard & set(before["nodes"]) - {before["head"]["node"]}
     present, state = set[str](), "starting"
     while time.monotonic() - began < RECOVER_S_MAX and (
         not expected <= present or state == "starting"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from actors.commands import DIRECTORY_SHARD, ShardId
+from actors.directory_actor import DirectoryActor
 from actors.link_options import LinkOptions
 from actors.options import ShardOptions
 from actors.ray_ports import replica_name, supervisor_name
@@ -88,7 +89,8 @@ class NodePlan:
         """Start this node's replica of a shard; return its handle. Blocks for a moment."""
         options = self.shard_options(shard, founds=founds, factor=factor)
         name = replica_name(shard, self.node)
-        return start_actor(ShardActor, options, self.log, name=name, place=self.place)
+        cls = DirectoryActor if shard == DIRECTORY_SHARD else ShardActor
+        return start_actor(cls, options, self.log, name=name, place=self.place)
 
     def start_gateway(self, name: str) -> Any:
         """Start the gateway of that name; return its handle. Blocks for a moment."""

@@ -34,7 +34,7 @@ FIXED = {
     # memtable and Tantivy's are at least as large as the first.
     "MALLOC_MMAP_THRESHOLD_": str(128 << 10),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
-    # A process that waits for its actor has the imports behind it.
+    # A process imports what a mailbox needs while Ray still gets to know it.
     "RAY_preload_python_modules": "actors.shard_actor,cluster.logs",
     # Actors bound their memory themselves; Ray would kill them by the machine's load.
     "RAY_memory_monitor_refresh_ms": "0",

@@ -22,7 +22,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-import ray.exceptions
 import structlog
 
 from actors import wire
@@ -37,7 +36,7 @@ from actors.commands import (
     ShowShard,
 )
 from actors.ray_ports import RayTransport, supervisor_name
-from actors.remote import Place, keep_spare_process
+from actors.remote import Place
 from cluster import listeners, logs, tls
 from cluster.administration import Administration
 from cluster.cluster_ca import link_options
@@ -381,8 +380,6 @@ class Node:
                 with contextlib.suppress(TimeoutError):
                     start = asyncio.to_thread(plan.start_supervisor, Supervisor)
                     await asyncio.wait_for(start, BEAT_S)
-            with contextlib.suppress(ray.exceptions.RayError):
-                await asyncio.wait((asyncio.ensure_future(keep_spare_process()),), timeout=BEAT_S)
             await asyncio.sleep(BEAT_S)
 
     # Stop

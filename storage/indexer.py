@@ -29,6 +29,7 @@ from storage import keys
 from storage.audit import Documents
 from storage.database import is_full
 from storage.heap import give_back
+from storage.kept_texts import KeptTexts
 from storage.mailbox_reader import MailboxReader
 from storage.replica_ports import Applying
 from storage.search_index import Field, IndexDocument, IndexFailed, IndexInUse, SearchIndex
@@ -36,7 +37,7 @@ from storage.shadow_index import ShadowIndex, count_emails, emails_in, settle
 from storage.shard import Shard
 
 # Texts of new mail wait here until they are indexed; what does not fit is parsed again.
-TEXT_CHARS_MAX = 16_000_000
+TEXT_BYTES_MAX = 16 << 20
 # Documents of one commit: it bounds the memory of a batch and the time a search may wait, some
 # two seconds. Half as many make twice the segments, and these are merged, so written, more often.
 COMMIT_DOCUMENTS_MAX = 2000
@@ -54,7 +55,7 @@ FAILURES_MAX = 3
 # What a search reads of its mailbox's newest emails, rather than wait for a commit, which
 # takes tens of milliseconds: they take some five.
 TAIL_EMAILS_MAX = 50
-TAIL_CHARS_MAX = 100_000
+TAIL_BYTES_MAX = 100_000
 # Emails of one mailbox that a search reads when a full disk keeps them out of the index.
 UNINDEXED_READ_MAX = 5000
 FOLLOW_AGAIN_S = 30.0
@@ -83,8 +84,7 @@ class Indexer:
         # Email to the log index of its last change, in that order; 0 while rebuilding.
         self._pending: OrderedDict[_EmailKey, int] = OrderedDict()
         self._reached = shard.applied.index  # everything up to here is in _pending or indexed
-        self._texts: dict[_EmailKey, SearchText] = {}
-        self._text_chars = 0
+        self._texts = KeptTexts(TEXT_BYTES_MAX)
         self._taken: list[_EmailKey] = []  # of the commit that is being made
         self._lock = asyncio.Lock()
         self._changed = asyncio.Event()
@@ -149,12 +149,9 @@ class Indexer:
     def expect(self, mailbox: int, email_id: int, text: SearchText) -> None:
         """Keep the text of a new email until it is indexed, if there is room for it."""
         key = (mailbox, email_id)
-        if key in self._texts or key not in self._pending:
-            return  # A repeat, or it is indexed already: nobody would take it out again.
-        chars = _chars(text)
-        if self._text_chars + chars <= TEXT_CHARS_MAX:
-            self._texts[key] = text
-            self._text_chars += chars
+        if key not in self._texts and key in self._pending:
+            # Else it is a repeat, or indexed already: nobody would take it out again.
+            self._texts.put(key, text)
 
     def applied(self, entries: Sequence[Applying]) -> None:
         """Take note of applied entries."""
@@ -223,14 +220,14 @@ class Indexer:
         if len(emails) > TAIL_EMAILS_MAX:
             return False
         reader = MailboxReader(mailbox, self._shard.state)
-        chars = 0
+        text_bytes = 0
         for email_id in emails:
-            text = self._texts.get((mailbox, email_id))
-            if text is not None:
-                chars += _chars(text)
+            size_bytes = self._texts.size_bytes((mailbox, email_id))
+            if size_bytes is not None:
+                text_bytes += size_bytes
             elif reader.email(email_id) is not None:
                 return False  # Its text would have to be read from the disk.
-        return chars <= TAIL_CHARS_MAX
+        return text_bytes <= TAIL_BYTES_MAX
 
     async def catch_up(self, mailbox: int | None = None) -> None:
         """Carry over everything that is applied now, or what is of one mailbox.
@@ -285,8 +282,8 @@ class Indexer:
         finally:
             self._taken = []
         for key, _ in batch:
-            if key not in self._pending and (text := self._texts.pop(key, None)) is not None:
-                self._text_chars -= _chars(text)
+            if key not in self._pending:
+                self._texts.drop(key)
         self._failures_in_a_row = 0
         self._passed += len(batch)
         return len(batch)
@@ -482,7 +479,3 @@ async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise
-
-
-def _chars(text: SearchText) -> int:
-    return len(text.subject) + len(text.from_) + len(text.to) + len(text.body) + len(text.names)

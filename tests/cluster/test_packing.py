@@ -14,7 +14,8 @@ def mailbox_processes(cluster: Cluster) -> set[int]:
     status = cluster.wait_serving()
     named = {shard["pid"] for shard in status["shards"] if shard["kind"] == "mailbox"}
     directory = {shard["pid"] for shard in status["shards"] if shard["kind"] == "directory"}
-    assert named | directory == set(cluster.actors("ShardActor"))
+    assert named == set(cluster.actors("ShardActor"))
+    assert directory == set(cluster.actors("DirectoryActor"))
     return named
 
 

@@ -114,6 +114,17 @@ class DatabaseContract:
             await database.rewrite(blobs=blobs)
             assert [everything(database, family) for family in Family] == [[(b"a", value)]] * 4
 
+    async def test_what_is_in_memory_goes_to_files_and_is_read_as_before(
+        self, database: Database
+    ) -> None:
+        for family in Family:
+            put(database, {b"a": b"1", b"b": b"2"}, family)
+        await database.write_out()
+        for family in Family:
+            assert everything(database, family) == [(b"a", b"1"), (b"b", b"2")]
+            put(database, {b"b": b"3"}, family)
+        assert [everything(database, family)[1] for family in Family] == [(b"b", b"3")] * 4
+
     def test_deletes(self, database: Database) -> None:
         put(database, {b"a": b"1", b"b": b"2"})
         batch = Batch()

@@ -86,8 +86,7 @@ async def test_a_search_reads_a_few_new_emails_and_commits_many(
         assert len(await indexer.search(2, ["subject"], "apple") or ()) == 3
         await indexer.catch_up()
         assert shard.replica.indexed_index == shard.applied.index
-        assert not indexer._texts
-        assert indexer._text_chars == 0
+        assert len(indexer._texts) == indexer._texts.held_bytes == 0
         await indexer.close()
 
 
@@ -219,6 +218,30 @@ async def test_gives_memory_back_after_much_mail(
         await indexer.close()
 
 
+async def test_at_rest_after_much_mail_nothing_waits_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(indexer_module, "WRITE_OUT_EMAILS", 3)
+    monkeypatch.setattr(indexer_module, "QUIET_S", 0.0)
+    async with opened(tmp_path / "s") as shard:
+        indexer = await follow(shard, tmp_path / "i")
+        tables = shard_tables(tmp_path / "s")
+        for count, written in ((2, False), (2, True)):
+            for _ in range(count):
+                await deliver(shard, letter("word"))
+            for _ in range(1000):
+                if shard.replica.indexed_index == shard.applied.index:
+                    break
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+            assert (shard_tables(tmp_path / "s") > tables) == written
+        await indexer.close()
+
+
+def shard_tables(path: Path) -> int:
+    return len([*path.rglob("*.sst")])
+
+
 async def test_an_index_made_anew_in_the_middle_of_a_search_is_filled_before_it_answers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,8 +302,7 @@ async def test_texts_leave_when_they_are_indexed(tmp_path: Path) -> None:
             indexer.expect(1, reply.email_id, command.search_text)
         await indexer.catch_up()
         indexer.expect(1, reply.email_id, command.search_text)
-        assert indexer._text_chars == 0
-        assert not indexer._texts
+        assert len(indexer._texts) == indexer._texts.held_bytes == 0
         await indexer.close()
 
 
