@@ -189,12 +189,11 @@ def fill_disk(nodes: Nodes, rng: random.Random) -> str:
     try:
         _fill(filler, shutil.disk_usage(nodes.data(number)).free - NEARLY_FULL_BYTES)
         time.sleep(FULL_S)
-        with filler.open("ab") as octets:
-            for size in (1 << 20, 1 << 12, 1):
+        with filler.open("ab", buffering=0) as octets:
+            for size in (1 << 20, 1 << 12):
                 with suppress(OSError):
                     while True:
                         octets.write(bytes(size))
-                        octets.flush()
         time.sleep(FULL_S)
     finally:
         filler.unlink(missing_ok=True)
