@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tests.faults.nodes import NUMBERS, Nodes, follower_pid, primary_pid
+from tests.faults.nodes import NUMBERS, Nodes, follower_pid, present, primary_pid
 
 STOP_S = 30.0
 CUT_S = (3.0, 15.0)
@@ -123,7 +123,7 @@ def lose_disk(nodes: Nodes, rng: random.Random) -> str:
 def corrupt(nodes: Nodes, rng: random.Random) -> str:
     """Flip bits in the tables of one replica, whose process then opens them anew."""
     shard = rng.choice(nodes.mailbox_shards())
-    replica = rng.choice(shard["replicas"])
+    replica = rng.choice(present(shard))
     directory = nodes.data(nodes.number_of(replica["node"])) / "shards" / f"{shard['id']:06d}"
     flipped = flip_bits(directory, rng)
     os.kill(int(replica["pid"]), signal.SIGKILL)
@@ -165,7 +165,7 @@ def failing_calls(directory: Path) -> dict[str, str]:
 def fail_fsync(nodes: Nodes, rng: random.Random) -> str:
     """From now on no fsync of one replica's process succeeds; a new process can write again."""
     shard = rng.choice(nodes.mailbox_shards())
-    replica = rng.choice(shard["replicas"])
+    replica = rng.choice(present(shard))
     calls = [
         word
         for name in ("fsync", "fdatasync", "sync_file_range")

@@ -311,17 +311,19 @@ class Nodes:
 
 def is_whole(shard: Mapping[str, Any], copies: int) -> bool:
     roles = sorted(
-        replica["role"]
-        for replica in shard["replicas"]
-        if replica["state"] in ("serving", "following")
-        and replica["lag_entries"] <= LAG_ENTRIES_MAX
+        replica["role"] for replica in present(shard) if replica["lag_entries"] <= LAG_ENTRIES_MAX
     )
     return roles == [*["follower"] * (copies - 1), "primary"]
 
 
+def present(shard: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the replicas that take part; one of a node that is gone for good is still told of."""
+    return [one for one in shard["replicas"] if one["state"] in ("serving", "following")]
+
+
 def primary_pid(shard: Mapping[str, Any]) -> int:
-    return int(next(one["pid"] for one in shard["replicas"] if one["role"] == "primary"))
+    return int(next(one["pid"] for one in present(shard) if one["role"] == "primary"))
 
 
 def follower_pid(shard: Mapping[str, Any]) -> int:
-    return int(next(one["pid"] for one in shard["replicas"] if one["role"] == "follower"))
+    return int(next(one["pid"] for one in present(shard) if one["role"] == "follower"))

@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.bench.figures import Target, percentile
-from tests.bench.load import LARGE_BYTES, SMALL_BYTES, Body, Load, Mode, run_load
+from tests.bench.load import (
+    LARGE_BYTES,
+    SESSIONS_PER_GENERATOR,
+    SMALL_BYTES,
+    Body,
+    Load,
+    Mode,
+    run_load,
+)
 from tests.bench.stage import PartReport, Stage, say
 from tests.bench.system import SENDER, USERS, BenchError
 from tests.bench.table import markdown, number
@@ -35,9 +43,10 @@ CATCH_UP_BYTES_PER_S_MIN = 30e6
 WRITES_MIN = 0.5  # of their speed before
 WARM_UP = 40  # messages of each generator
 NEXT_S_MAX = 60.0
-LAG_MESSAGES = 400  # of each generator, 100 KB each
+LAG_MESSAGES = 200  # of each generator, 100 KB each: for less than a mute process may live
 LEVEL_ENTRIES = 64  # mail goes on, so that a replica is never quite level
-BESIDE_MESSAGES = 60  # of each generator in one load, while a replica catches up
+BEFORE_S = 10.0
+SHORT = Load(Mode.KEPT, LARGE_BYTES, SESSIONS_PER_GENERATOR, Body.WORDS)
 SETTINGS = {"HELIO_MAILBOX_ACTORS_PER_NODE": "4", "HELIO_REPLICATION__REPLACE_AFTER_S": "3600"}
 
 
@@ -53,12 +62,12 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class CatchUp:
-    """A node that was away came back while mail went on."""
+    """Replicas that had stood still went on while mail came."""
 
     lag_bytes: int
-    seconds: float  # from its being ready until no replica of it lagged
-    before_per_s: float  # messages, before it went
-    beside_per_s: float  # messages, while it caught up
+    seconds: float  # until none lagged
+    before_per_s: float  # messages, with all of them
+    beside_per_s: float  # messages, while they caught up
 
     @property
     def bytes_per_s(self) -> float:
@@ -184,47 +193,65 @@ def _next_delivery_s(nodes: Nodes, node: int, user: str) -> float:
 
 
 def _catch_up(nodes: Nodes) -> CatchUp:
-    """Take a node away, deliver, bring it back, and go on delivering."""
-    load = Load(Mode.KEPT, LARGE_BYTES, BESIDE_MESSAGES, Body.WORDS)
+    """Stop the followers of one node, deliver, and go on delivering when they go on."""
     nodes.wait_whole()
-    before_per_s = _deliver(nodes, load)
-    away = next(one for one in NUMBERS if not nodes.is_head(one))
-    via = next(one for one in NUMBERS if one != away)
-    nodes.kill(away)
-    _deliver(nodes, Load(Mode.KEPT, LARGE_BYTES, LAG_MESSAGES, Body.WORDS), via)
-    rates: list[float] = []
-    done = threading.Event()
-
-    def beside() -> None:
-        while not done.is_set():
-            rates.append(_deliver(nodes, load, via))
-
-    starter = threading.Thread(target=nodes.start, args=(away,))
-    writer = threading.Thread(target=beside)
-    starter.start()
+    before_per_s = _rate_of(nodes, BEFORE_S)
+    node, pids = max(_followers(nodes).items(), key=lambda one: len(one[1]))
+    via = next(one for one in NUMBERS if one != node)
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
     try:
-        nodes.wait(lambda: any(_lags(nodes, away)), NEXT_S_MAX)
-        began_s = time.monotonic()
-        writer.start()
-        nodes.wait(lambda: bool(found := _lags(nodes, away)) and max(found) < LEVEL_ENTRIES, 300.0)
-        seconds = time.monotonic() - began_s
+        _deliver(nodes, Load(Mode.KEPT, LARGE_BYTES, LAG_MESSAGES, Body.WORDS), via)
+        lag_bytes = sum(_lags(nodes, pids)) * LARGE_BYTES
     finally:
-        done.set()
-        starter.join()
-        writer.join()
-    lag_bytes = LAG_MESSAGES * len(USERS) * LARGE_BYTES
-    return CatchUp(lag_bytes, seconds, before_per_s, statistics.mean(rates))
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+    began_s = time.monotonic()
+    level = threading.Event()
+    seconds = [0.0]
+
+    def watch() -> None:
+        nodes.wait(lambda: max(_lags(nodes, pids)) < LEVEL_ENTRIES, 300.0)
+        seconds[0] = time.monotonic() - began_s
+        level.set()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    taken = 0
+    while not level.is_set():
+        taken += run_load(SHORT, port=nodes.smtp(via)[1]).messages
+    beside_s = time.monotonic() - began_s
+    watcher.join()
+    return CatchUp(lag_bytes, seconds[0], before_per_s, taken / beside_s)
 
 
-def _lags(nodes: Nodes, number: int) -> list[int]:
-    """Return how far the mailbox replicas of a node are behind, once all are open."""
-    node = nodes.node_id(number)
-    replicas = [
-        one for shard in nodes.mailbox_shards() for one in shard["replicas"] if one["node"] == node
+def _rate_of(nodes: Nodes, at_least_s: float) -> float:
+    """Return the messages/s of short loads, one after the other."""
+    began_s = time.monotonic()
+    taken = 0
+    while time.monotonic() - began_s < at_least_s:
+        taken += run_load(SHORT, port=nodes.smtp(1)[1]).messages
+    return taken / (time.monotonic() - began_s)
+
+
+def _followers(nodes: Nodes) -> dict[int, list[int]]:
+    """Return the processes of all followers of mailbox shards, by node."""
+    found: dict[int, list[int]] = {}
+    for shard in nodes.mailbox_shards():
+        for replica in shard["replicas"]:
+            if replica["role"] == "follower":
+                found.setdefault(nodes.number_of(replica["node"]), []).append(replica["pid"])
+    return found
+
+
+def _lags(nodes: Nodes, pids: list[int]) -> list[int]:
+    """Return by how many entries, nearly all of one message, some replicas are behind."""
+    return [
+        replica["lag_entries"]
+        for shard in nodes.mailbox_shards()
+        for replica in shard["replicas"]
+        if replica["pid"] in pids
     ]
-    if any(one["state"] not in ("following", "serving") for one in replicas):
-        return []
-    return [one["lag_entries"] for one in replicas]
 
 
 # What is shown
