@@ -21,8 +21,8 @@ BANNED_WORDS = (
 BANNED_CLASS_NAMES = re.compile(r"(Manager|Helper|Util|Utils)$|^Base\w*Impl$")
 BANNED_FILE_NAMES = re.compile(r"(^|_)(managers?|helpers?|utils?)$")
 
-# print() belongs to the command line and to the benchmark, which is a command line too.
-MAY_PRINT = re.compile(r"^(cluster/cli|tests/bench/)")
+# print() belongs to the command line, and to the benchmark and the soak, which are such, too.
+MAY_PRINT = re.compile(r"^(cluster/cli|tests/bench/|tests/faults/soak)")
 
 # The import contracts see static imports only.
 DYNAMIC_IMPORTS = ("importlib.import_module", "import_module", "__import__")
