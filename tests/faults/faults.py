@@ -75,6 +75,7 @@ def kill_gcs(nodes: Nodes, rng: random.Random) -> str:
     number = next(one for one in nodes.up if nodes.named(one, "gcs_server"))
     (pid,) = nodes.named(number, "gcs_server")
     os.kill(pid, signal.SIGKILL)
+    nodes.wait(lambda: nodes.named(number, "gcs_server") not in ([], [pid]))
     return f"GCS on node {number}"
 
 

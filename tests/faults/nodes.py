@@ -26,7 +26,7 @@ from cluster.control_client import ControlClient
 from cluster.data_directory import DataDirectory
 from cluster.processes import Process, end_holders, holders
 from cluster.refusal import Refused
-from tests.e2e.cluster_fixture import Cluster, helio
+from tests.e2e.cluster_fixture import Cluster, NotStarted, helio
 from tests.faults.network import Network
 
 NUMBERS = (1, 2, 3)
@@ -167,8 +167,15 @@ class Nodes:
             raise failed[0]
 
     def await_ready(self, number: int) -> None:
-        """Wait until a node that starts anew by itself is ready again."""
-        self._running[number].wait_ready()
+        """Wait until a node that starts anew by itself is ready again.
+
+        One that gave up, since the head was away for long, is started as a machine would do it.
+        """
+        try:
+            self._running[number].wait_ready()
+        except NotStarted:
+            self._running.pop(number).close()
+            self.start(number)
 
     def head(self) -> int:
         """Return the node that runs Ray's GCS."""
