@@ -112,8 +112,12 @@ class MailReader(threading.Thread):
         self._writes = writes
         self._state = ""
         self._ids: list[str] = []
-        self._ended: set[str] = set()  # emails whose writer has no more to say
-        self._versions: dict[str, int] = {}
+        # What an earlier writer of the account has done: versions only rise.
+        before = [one for one in history.changes if one.address == address]
+        self._versions = {one.email_id: one.version for one in before if one.version is not None}
+        self._ended = {  # emails whose writer has no more to say
+            one.email_id for one in before if one.version is None or one.outcome is Outcome.UNKNOWN
+        }
         self.answered = 0
         self.unanswered = 0
 
