@@ -120,6 +120,44 @@ class TooManyHops(MailError):
     jmap = "invalidEmail"
 
 
+class ForbiddenFrom(MailError):
+    """The account may not write in the name of this author (RFC 6409 §6.1, RFC 8621 §7.5)."""
+
+    smtp = "550 5.7.1"
+    jmap = "forbiddenFrom"
+
+
+class ForbiddenMailFrom(MailError):
+    """The account may not send from this envelope address (RFC 6409 §6.1, RFC 8621 §7.5)."""
+
+    smtp = "550 5.7.1"
+    jmap = "forbiddenMailFrom"
+
+
+class ConversionRefused(MailError):
+    """The next server takes 7-bit mail only and the message cannot be converted (RFC 6152 §3)."""
+
+    smtp = "554 5.6.3"
+    jmap = "invalidEmail"
+
+
+class NeedsSmtputf8(ConversionRefused):
+    """The message needs SMTPUTF8 and the next server does not offer it (RFC 6531 §3.5)."""
+
+    smtp = "550 5.6.7"
+
+
+class SrsRefused(NoSuchMailbox):
+    """The rewritten return address is not one that this server made."""
+
+
+class SrsTooLong(MailError):
+    """The return address is too long to be rewritten."""
+
+    smtp = "550 5.1.7"
+    jmap = "invalidArguments"
+
+
 class SignInRefused(MailError):
     """The name or the password is wrong."""
 

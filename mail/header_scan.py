@@ -19,8 +19,9 @@ HEADER_END = re.compile(rb"\n\r?\n")
 
 def header_end(octets: bytes) -> int:
     """Return where the body begins; the length of the message when it has none."""
-    if octets[:1] == b"\n":
-        return 1
+    for line_end in (b"\n", b"\r\n"):
+        if octets.startswith(line_end):
+            return len(line_end)
     match = HEADER_END.search(octets)
     return len(octets) if match is None else match.end()
 

@@ -162,6 +162,7 @@ class DnsServer:
             self.queries[name, rtype, transport] += 1
             behaviour = self._behaviours.get((name, rtype)) or self._behaviours.get((name, ""))
             reply = request.reply(ra=1, aa=0)
+            reply.header.ad = 0  # dnslib repeats what the query has.
             if behaviour is Behaviour.SILENT:
                 raise dnslib.DNSError("told to be silent")
             if behaviour is Behaviour.SERVFAIL:
@@ -179,7 +180,8 @@ class DnsServer:
         bytes_max = max([CLASSIC_BYTES_MAX, *(record.edns_len for record in edns)])
         too_large = transport == "udp" and len(reply.pack()) > bytes_max
         if too_large or (behaviour is Behaviour.TRUNCATED and transport == "udp"):
-            return reply.truncate()
+            reply.rr, reply.auth = [], []  # The question stays, by which clients know the reply.
+            reply.header.tc = 1
         return reply
 
     def _fill(self, reply: dnslib.DNSRecord, name: str, rtype: str) -> None:
