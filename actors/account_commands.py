@@ -55,6 +55,29 @@ class Access(Reply, frozen=True):
         return scope in self.scopes or (scope == SCOPE_MAIL_READ and SCOPE_MAIL in self.scopes)
 
 
+class GetScramKeys(Command, frozen=True):
+    """Ask for what SCRAM-SHA-256 (RFC 7677) needs of an account's password.
+
+    A name that nobody has gets an answer of the same form, always the same for the same name:
+    who exists is not told. App passwords have no keys.
+    """
+
+    address: str
+
+
+class ScramKeys(Reply, frozen=True):
+    """The keys of a password (RFC 5802 §3), and what the right proof opens."""
+
+    salt: bytes
+    iterations: int
+    stored_key: bytes
+    server_key: bytes
+    access: Access | None = None  # None: nobody's, and no proof is right
+
+    def __repr__(self) -> str:
+        return "ScramKeys()"  # What a log could show would do for guessing.
+
+
 class Confirm(Command, frozen=True):
     """Say of each credential whether it still opens its account."""
 

@@ -15,6 +15,7 @@ Raises      (as Failed) NotFound, AlreadyExists, Invalid, SignInRefused, SignUpR
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -30,6 +31,7 @@ from actors.account_commands import (
     Confirm,
     Confirmed,
     EndSessions,
+    GetScramKeys,
     Held,
     IssueToken,
     ListAppPasswords,
@@ -37,6 +39,7 @@ from actors.account_commands import (
     RefreshToken,
     RemoveAppPassword,
     RevokeToken,
+    ScramKeys,
     Sessions,
     SetDomain,
     ShowDomain,
@@ -87,6 +90,7 @@ WATCH_MS_MAX = 60_000
 ACCOUNTS_PAGE_MAX = 1000
 RESOLVE_MAX = 1000
 CONFIRM_MAX = 1000
+DECOY_SECRET_BYTES = 32
 # Uses are noted some at a time: a turn for each would cost more than it is worth.
 NOTE_USES_AFTER_S = 5.0
 USES_MAX = 1000  # Those beyond are noted at their next use.
@@ -148,6 +152,8 @@ class Directory(ShardHost):
                 return Resolved(tuple(reader.resolve(address) for address in addresses))
             case SignIn():
                 return await self._sign_in(command)
+            case GetScramKeys(name):
+                return await self._scram_keys(name)
             case Confirm():
                 return self._confirm(command)
             case WatchDirectory():
@@ -282,6 +288,18 @@ class Directory(ShardHost):
         if not right or record is None or credential is None:
             raise SignInRefused
         return record, credential
+
+    async def _scram_keys(self, name: str) -> ScramKeys:
+        secret = self._reader.record.decoy_secret
+        if not secret:
+            turn = session_turns.keep_decoy_secret(os.urandom(DECOY_SECRET_BYTES))
+            await self._commit(b"", turn)
+            secret = self._reader.record.decoy_secret
+        record = self._account(name)
+        credential = None if record is None else self._reader.credential(record.account)
+        if record is None or credential is None:
+            return session_turns.decoy_keys(secret, name)
+        return session_turns.scram_keys(record, credential)
 
     def _confirm(self, command: Confirm) -> Reply:
         if len(command.held) > CONFIRM_MAX:

@@ -29,6 +29,7 @@ from actors.account_commands import (
     Confirm,
     Confirmed,
     EndSessions,
+    GetScramKeys,
     Held,
     IssueToken,
     ListAppPasswords,
@@ -36,6 +37,7 @@ from actors.account_commands import (
     RefreshToken,
     RemoveAppPassword,
     RevokeToken,
+    ScramKeys,
     SessionRow,
     Sessions,
     SignUp,
@@ -178,6 +180,10 @@ class DirectoryClient:
     async def confirm(self, access: Access) -> Access:
         """Return what a sign-in still opens (`actors.ports.SignIns`)."""
         return await self._confirmed(access.held)
+
+    async def scram_keys(self, name: str) -> ScramKeys:
+        """Return the keys of a name's password (`actors.ports.SignIns`)."""
+        return await ask(self._transport, DIRECTORY_SHARD, GetScramKeys(name), ScramKeys)
 
     async def _confirmed(self, held: Held) -> Access:
         name = Name(Access, held)

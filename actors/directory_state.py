@@ -273,7 +273,7 @@ class DirectoryWriter(DirectoryReader):
     def put_domain(self, record: DomainRecord) -> None:
         self.put(keys.domain(record.name), record)
 
-    def update(self, **changes: int) -> None:
+    def update(self, **changes: int | bytes) -> None:
         self._record = replace(self._record, **changes)
         self._changed = True
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from actors.account_commands import Access, AppPassword, SessionRow
+from actors.account_commands import Access, AppPassword, ScramKeys, SessionRow
 from actors.commands import (
     Account,
     BlobData,
@@ -22,6 +22,7 @@ from actors.commands import (
     ShardId,
 )
 from mail.address import Address
+from mail.dsn_options import MailOptions, RcptOptions
 from mail.summary import SearchText, Summary
 
 
@@ -100,6 +101,12 @@ class SignIns(Accounts, Protocol):
 
     async def confirm(self, access: Access) -> Access:
         """Return what a sign-in of a while ago opens now. Raises SignInRefused, Unavailable."""
+
+    async def scram_keys(self, name: str) -> ScramKeys:
+        """Return the keys of a name's password for SCRAM, of a name that nobody has a decoy.
+
+        Once a proof was right, `confirm` the Access among them. Raises Unavailable.
+        """
 
     async def until_ended(self, access: Access) -> None:
         """Return once a sign-in has ended: its token expired or revoked, the password changed,
@@ -193,6 +200,39 @@ class Mail(Protocol):
 
     async def download(self, account: Account, blob_id: str, *, offset: int = 0) -> BlobData:
         """Return up to 4 MiB of a blob from `offset`. Raises NotFound."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnvelopeRecipient:
+    """One recipient of a submitted message."""
+
+    address: Address  # here or anywhere
+    options: RcptOptions  # NOTIFY and ORCPT
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who sends a submitted message, to whom, and how (RFC 5321 §2.3.1)."""
+
+    mail_from: Address | None  # None: the null reverse path
+    options: MailOptions  # RET and ENVID
+    recipients: tuple[EnvelopeRecipient, ...]  # at least one; each address once
+    smtputf8: bool = False  # the sender asked for it (RFC 6531 §3.4)
+    eight_bit: bool = False  # BODY=8BITMIME was declared (RFC 6152 §2)
+
+
+class Submission(Protocol):
+    """The way out, as gateways see it."""
+
+    async def submit(self, access: Access, envelope: Envelope, raw: bytes) -> str:
+        """Take over a message of somebody who has signed in; return its id in the queue.
+
+        `raw` begins with our Received field and is complete (Message-ID, Date, no Bcc); the
+        account may write from `mail_from` and in the name of its authors. Returns once message
+        and queue entries are durable: from then on every recipient gets it, or the reverse path
+        hears why not. Raises MailErrors: nothing was taken over, or, when they are temporary,
+        perhaps was.
+        """
 
 
 class Push(Protocol):

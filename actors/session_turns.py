@@ -37,13 +37,15 @@ from actors.account_commands import (
     RefreshToken,
     RemoveAppPassword,
     RevokeToken,
+    ScramKeys,
     SessionRow,
     TokenIssued,
 )
 from actors.commands import Done, MailboxId, Reply
+from actors.credentials import SALT_BYTES, SCRAM_ITERATIONS
 from actors.directory_state import DirectoryReader, DirectoryWriter, WriterTurn, as_account
 from mail.address import parse_address
-from mail.errors import Invalid, NotFound, SignInRefused
+from mail.errors import Invalid, InvalidAddress, NotFound, SignInRefused
 from storage import keys
 from storage.records import (
     AccessToken,
@@ -149,6 +151,50 @@ def _token_access(
 
 def _credential_key(credential: CredentialRecord) -> bytes:
     return hashlib.sha256(credential.argon2id.encode()).digest()
+
+
+# SCRAM ------------------------------------------------------------------------------------
+
+
+def scram_keys(record: AccountRecord, credential: CredentialRecord) -> ScramKeys:
+    """Return the keys of an account's password."""
+    return ScramKeys(
+        salt=credential.scram_salt,
+        iterations=credential.scram_iterations,
+        stored_key=credential.scram_stored_key,
+        server_key=credential.scram_server_key,
+        access=password_access(record, credential),
+    )
+
+
+def decoy_keys(secret: bytes, name: str) -> ScramKeys:
+    """Return what cannot be told from the keys of an account, the same for the same name."""
+    try:
+        key = parse_address(name).key
+    except InvalidAddress:
+        key = name
+
+    def made(what: str) -> bytes:
+        text = f"{what}\0{key}".encode("utf-8", "surrogatepass")
+        return hmac.digest(secret, text, "sha256")
+
+    return ScramKeys(
+        salt=made("salt")[:SALT_BYTES],
+        iterations=SCRAM_ITERATIONS,
+        stored_key=made("stored key"),
+        server_key=made("server key"),
+    )
+
+
+def keep_decoy_secret(secret: bytes) -> WriterTurn:
+    """Return the turn that keeps the secret, unless there is one."""
+
+    def turn(writer: DirectoryWriter, now_ms: int) -> Reply:
+        if not writer.record.decoy_secret:
+            writer.update(decoy_secret=secret)
+        return Done()
+
+    return turn
 
 
 # Sessions ---------------------------------------------------------------------------------

@@ -251,6 +251,7 @@ class DirectoryRecord(Record, frozen=True, array_like=True):
     version: int = 1
     recent: tuple[Touched, ...] = ()  # the newest versions, the oldest first
     first_admin: int = -1  # the administrator with the least number; 0: none, -1: not known
+    decoy_secret: bytes = b""  # makes the SCRAM salts of names that nobody has
 
 
 class DomainRecord(Record, frozen=True, array_like=True):

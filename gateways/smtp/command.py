@@ -9,6 +9,13 @@ import re
 from typing import NamedTuple
 
 from mail.address import Address, parse_path
+from mail.dsn_options import (
+    MailOptions,
+    RcptOptions,
+    decode_xtext,
+    take_mail_options,
+    take_rcpt_options,
+)
 from mail.errors import Invalid, InvalidAddress, MessageTooLarge
 
 # A path ends at the first ">" outside of a quoted local part.
@@ -44,42 +51,75 @@ class MailCommand(NamedTuple):
     binary: bool = False  # comes by BDAT only (RFC 3030 §3)
 
 
+class Submitted(NamedTuple):
+    """What only MAIL of a submission says."""
+
+    mail_from: Address | None  # None: the null reverse path
+    eight_bit: bool  # BODY=8BITMIME
+    options: MailOptions
+
+
 def read_mail(argument: str, *, extended: bool, size_bytes_max: int) -> MailCommand:
     """Read what follows `MAIL`. Raises Invalid and its kind, MessageTooLarge."""
-    path, words = _split(argument, "FROM:", "MAIL FROM:<address>")
-    smtputf8, size_bytes, binary = False, 0, False
-    if words:
-        parameters = _parameters(words, extended=extended)
-        smtputf8 = _take_flag(parameters, "SMTPUTF8")
-        size_bytes = _take_size(parameters)
-        body = parameters.pop("BODY", "7BIT")
-        if body is None or body.upper() not in BODY_TYPES:
-            raise Invalid("BODY can be 7BIT, 8BITMIME or BINARYMIME")
-        binary = body.upper() == "BINARYMIME"
-        _refuse_others(parameters)
+    path, parameters = _split(argument, "FROM:", "MAIL FROM:<address>", extended=extended)
+    body = _take_body(parameters, BODY_TYPES)
+    mail, _ = _mail(path, parameters, size_bytes_max)
+    return mail._replace(binary=body == "BINARYMIME")
+
+
+def read_submission(argument: str, *, size_bytes_max: int) -> tuple[MailCommand, Submitted]:
+    """Read what follows `MAIL` in a submission: AUTH and the options of DSN, but no BINARYMIME.
+
+    Who says in AUTH whose message it is, is not believed (RFC 4954 §5); who has signed in counts.
+    """
+    path, parameters = _split(argument, "FROM:", "MAIL FROM:<address>", extended=True)
+    body = _take_body(parameters, BODY_TYPES[:2])
+    if "AUTH" in parameters and (said := parameters.pop("AUTH")) != "<>":
+        decode_xtext(said or "")
+    options = take_mail_options(parameters)
+    mail, mail_from = _mail(path, parameters, size_bytes_max)
+    return mail, Submitted(mail_from, body == "8BITMIME", options)
+
+
+def _mail(
+    path: str, parameters: dict[str, str | None], size_bytes_max: int
+) -> tuple[MailCommand, Address | None]:
+    smtputf8 = _take_flag(parameters, "SMTPUTF8")
+    size_bytes = _take_size(parameters)
+    _refuse_others(parameters)
     if not smtputf8 and not path.isascii():
         raise SmtpUtf8Needed
     if size_bytes > size_bytes_max:
         raise MessageTooLarge(f"This server takes messages of at most {size_bytes_max} bytes")
-    if path:
-        try:
-            parse_path(f"<{path}>")
-        except InvalidAddress as error:
-            raise InvalidSender(error.text) from None
-    return MailCommand(_without_route(path), size_bytes, smtputf8, binary)
+    try:
+        address = parse_path(f"<{path}>")
+    except InvalidAddress as error:
+        raise InvalidSender(error.text) from None
+    return MailCommand(_without_route(path), size_bytes, smtputf8), address
 
 
 def read_rcpt(argument: str, *, extended: bool, smtputf8: bool) -> tuple[Address, str]:
     """Read what follows `RCPT`; return the address, and the path as the peer gave it."""
-    path, words = _split(argument, "TO:", "RCPT TO:<address>")
-    if words:
-        _refuse_others(_parameters(words, extended=extended))
+    path, parameters = _split(argument, "TO:", "RCPT TO:<address>", extended=extended)
+    _refuse_others(parameters)
+    return _recipient(path, smtputf8=smtputf8), _without_route(path)
+
+
+def read_submission_rcpt(argument: str, *, smtputf8: bool) -> tuple[Address, RcptOptions]:
+    """Read what follows `RCPT` in a submission, with the options of DSN."""
+    path, parameters = _split(argument, "TO:", "RCPT TO:<address>", extended=True)
+    options = take_rcpt_options(parameters, smtputf8=smtputf8)
+    _refuse_others(parameters)
+    return _recipient(path, smtputf8=smtputf8), options
+
+
+def _recipient(path: str, *, smtputf8: bool) -> Address:
     if not smtputf8 and not path.isascii():
         raise SmtpUtf8Needed
     address = parse_path(f"<{path}>")
     if address is None:
         raise InvalidAddress("A recipient cannot be empty")
-    return address, _without_route(path)
+    return address
 
 
 def _without_route(path: str) -> str:
@@ -87,8 +127,10 @@ def _without_route(path: str) -> str:
     return path.partition(":")[2] if path.startswith("@") else path
 
 
-def _split(argument: str, keyword: str, syntax: str) -> tuple[str, list[str]]:
-    """Return what is between the angle brackets, and the words after them."""
+def _split(
+    argument: str, keyword: str, syntax: str, *, extended: bool
+) -> tuple[str, dict[str, str | None]]:
+    """Return what is between the angle brackets, and the parameters after them."""
     if argument[: len(keyword)].upper() != keyword:
         raise Invalid(f"Syntax: {syntax}")
     # Blanks after the colon and bare addresses are not in the grammar; many peers send them.
@@ -102,7 +144,8 @@ def _split(argument: str, keyword: str, syntax: str) -> tuple[str, list[str]]:
         raise Invalid(f"Syntax: {syntax}")
     if rest and rest[0] != " ":
         raise Invalid(f"Syntax: {syntax}")
-    return path, rest.split()
+    words = rest.split()
+    return path, _parameters(words, extended=extended) if words else {}
 
 
 def _parameters(words: list[str], *, extended: bool) -> dict[str, str | None]:
@@ -133,6 +176,13 @@ def _take_size(parameters: dict[str, str | None]) -> int:
     if value is None or not SIZE.fullmatch(value):
         raise Invalid("SIZE is a number of bytes")
     return int(value)
+
+
+def _take_body(parameters: dict[str, str | None], types: tuple[str, ...]) -> str:
+    body = (parameters.pop("BODY", "7BIT") or "").upper()
+    if body not in types:
+        raise Invalid(f"BODY can be {', '.join(types[:-1])} or {types[-1]}")
+    return body
 
 
 def _refuse_others(parameters: dict[str, str | None]) -> None:

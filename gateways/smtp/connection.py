@@ -20,13 +20,13 @@ import asyncio
 import logging
 import ssl
 import sys
-from typing import cast
+from typing import ClassVar, cast
 
 from aiosmtpd.smtp import SMTP
 
 from gateways.smtp.farewell import CLOSE_GRACE_S, Farewells, close
 from gateways.smtp.proxy_protocol import NotAProxyHeader, read_proxy_header
-from gateways.smtp.settings import SmtpSettings
+from gateways.smtp.settings import SessionSettings
 from gateways.smtp.trace import Tls
 
 LINE_BYTES_MAX = 1024  # RFC 5321 §4.5.3.1.4 wants 512; SIZE, BODY and SMTPUTF8 add 53
@@ -49,15 +49,17 @@ class SessionEnds(Exception):
 
 
 class LineTooLong(Exception):
-    """A command line was longer than LINE_BYTES_MAX; all of it has been read."""
+    """A line was longer than `line_bytes_max`; all of it has been read."""
 
 
 class Connection(SMTP):
     """Moves bytes between a socket and `converse`, which a subclass provides."""
 
+    line_bytes_max: ClassVar[int] = LINE_BYTES_MAX
+
     def __init__(
         self,
-        settings: SmtpSettings,
+        settings: SessionSettings,
         tls_context: ssl.SSLContext | None,
         farewells: Farewells,
         loop: asyncio.AbstractEventLoop,
@@ -100,6 +102,7 @@ class Connection(SMTP):
         peer = transport.get_extra_info("peername")
         self.peer_ip = str(peer[0]) if isinstance(peer, tuple) else ""
         self.transport = cast("asyncio.Transport", transport)
+        self.tls = _protection(transport)
         self._start_timer()
         self._handler_coroutine = self.loop.create_task(self._handle_client())
 
@@ -155,13 +158,13 @@ class Connection(SMTP):
             if not begun and self._position < len(self._input):
                 begun = True
                 self._hasten()
-            if len(self._input) - self._position >= LINE_BYTES_MAX:
+            if len(self._input) - self._position >= self.line_bytes_max:
                 too_long = True
                 self._position = len(self._input)
             await self._more_input()
         line = self._input[self._position : end]
         self._position = end + 1
-        if too_long or len(line) >= LINE_BYTES_MAX:
+        if too_long or len(line) >= self.line_bytes_max:
             raise LineTooLong
         return line
 
@@ -280,9 +283,7 @@ class Connection(SMTP):
         if transport is None:
             raise EndOfInput
         self.transport = transport
-        secured = transport.get_extra_info("ssl_object")
-        cipher = secured.cipher()
-        self.tls = Tls(secured.version() or "TLS", cipher[0] if cipher else "unknown")
+        self.tls = _protection(transport)
 
     # The life of a connection -------------------------------------------------------------
 
@@ -350,3 +351,12 @@ class Connection(SMTP):
                 return
             wait_s = min(wait_s, left_s)
         self._timeout_handle = self.loop.call_at(now + max(wait_s, 0.01), self._timeout_cb)
+
+
+def _protection(transport: asyncio.BaseTransport) -> Tls | None:
+    """Return what protects a connection, None when nothing does."""
+    secured = transport.get_extra_info("ssl_object")
+    if secured is None:
+        return None
+    cipher = secured.cipher()
+    return Tls(secured.version() or "TLS", cipher[0] if cipher else "unknown")

@@ -1,4 +1,4 @@
-"""Reception: what the sessions of one gateway share: ports, limits, counters."""
+"""Reception: what the sessions of one gateway share: limits, counters, ports."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from actors.ports import Accounts, Mail
+from actors.ports import Accounts, Mail, SignIns, Submission
+from gateways.smtp.account_rates import AccountRates
 from gateways.smtp.farewell import Farewells
 from gateways.smtp.origins import Origins
 from gateways.smtp.peer_limits import PeerLimits
-from gateways.smtp.settings import SmtpSettings
+from gateways.smtp.settings import SessionSettings, SmtpSettings, SubmissionSettings
 
 if TYPE_CHECKING:
-    from gateways.smtp.inbound import InboundSession
+    from gateways.smtp.session import Session
 
 
 class BytesInFlight:
@@ -78,11 +79,9 @@ class Counters:
 
 @dataclass(slots=True, kw_only=True)
 class Reception:
-    """Everything a session needs from outside."""
+    """Everything that a session of any kind needs from outside."""
 
-    accounts: Accounts
-    mail: Mail
-    settings: SmtpSettings
+    settings: SessionSettings
     tls_context: ssl.SSLContext | None
     clock: Callable[[], float]  # Unix time in seconds
     next_id: Callable[[], str]  # transaction ids: atoms, unique in the cluster
@@ -92,6 +91,26 @@ class Reception:
     peer_limits: PeerLimits
     farewells: Farewells
     counters: Counters = field(default_factory=Counters)
-    sessions: set[InboundSession] = field(default_factory=set)
+    sessions: set[Session[Any, Any]] = field(default_factory=set)
     draining: bool = False
     emptied: asyncio.Event = field(default_factory=asyncio.Event)  # the last session has ended
+
+
+@dataclass(slots=True, kw_only=True)
+class InboundReception(Reception):
+    """What sessions with other servers need besides."""
+
+    settings: SmtpSettings
+    accounts: Accounts
+    mail: Mail
+
+
+@dataclass(slots=True, kw_only=True)
+class SubmissionReception(Reception):
+    """What sessions with our own users need besides."""
+
+    settings: SubmissionSettings
+    sign_ins: SignIns
+    submission: Submission
+    rates: AccountRates
+    sign_ins_refused: int = 0

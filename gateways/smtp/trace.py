@@ -38,12 +38,14 @@ class Hop(NamedTuple):
     tls: Tls | None
     transaction_id: str  # an atom
     received_at_ms: int  # Unix time
+    signed_in: bool = False
+    told: bool = True  # who it was; of our own users the world is told nothing
 
 
-def protocol_name(*, extended: bool, smtputf8: bool, tls: bool) -> str:
+def protocol_name(*, extended: bool, smtputf8: bool, tls: bool, signed_in: bool = False) -> str:
     """Return the name for `with` (RFC 3848 §1; RFC 6531 §4.3)."""
     name = "UTF8SMTP" if smtputf8 else "ESMTP" if extended else "SMTP"
-    return name + "S" if tls and name != "SMTP" else name
+    return name if name == "SMTP" else name + "S" * tls + "A" * signed_in
 
 
 def received_field(hop: Hop, recipient: str | None) -> str:
@@ -51,12 +53,15 @@ def received_field(hop: Hop, recipient: str | None) -> str:
 
     With several, naming one would tell it to the others (RFC 5321 §7.2).
     """
-    literal = _address_literal(hop.peer_ip)
-    client = f"Received: from {_name(hop.helo)}"
-    by = f"\tby {hop.hostname}"
-    protocol = protocol_name(extended=hop.extended, smtputf8=hop.smtputf8, tls=hop.tls is not None)
-    lines = _line(client, f"({literal})") if literal else client
-    lines += "\r\n" + _line(by, f"with {protocol} id {hop.transaction_id}")
+    protocol = protocol_name(
+        extended=hop.extended,
+        smtputf8=hop.smtputf8,
+        tls=hop.tls is not None,
+        signed_in=hop.signed_in,
+    )
+    lines = _client(hop) if hop.told else "Received:"
+    by = f"\tby {hop.hostname}" if hop.told else f" by {hop.hostname}"
+    lines += ("\r\n" if hop.told else "") + _line(by, f"with {protocol} id {hop.transaction_id}")
     if hop.tls is not None:
         lines += f"\r\n\t(using {hop.tls.version} with cipher {hop.tls.cipher})"
     if recipient is not None:
@@ -69,6 +74,12 @@ def trace_block(*, mail_from: str, delivered_to: str, received: str) -> bytes:
     assert not _has_control(mail_from)
     assert not _has_control(delivered_to)
     return (f"Return-Path: <{mail_from}>\r\nDelivered-To: {delivered_to}\r\n{received}").encode()
+
+
+def _client(hop: Hop) -> str:
+    literal = _address_literal(hop.peer_ip)
+    client = f"Received: from {_name(hop.helo)}"
+    return _line(client, f"({literal})") if literal else client
 
 
 def _line(first: str, second: str) -> str:

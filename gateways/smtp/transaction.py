@@ -14,7 +14,7 @@ from actors.commands import Account, MailboxId
 from actors.ports import Destination, Letter
 from gateways.smtp import replies
 from gateways.smtp.command import MailCommand
-from gateways.smtp.reception import Reception
+from gateways.smtp.reception import InboundReception
 from gateways.smtp.trace import Hop, received_field, trace_block
 from mail.errors import TooManyHops, Unavailable
 from mail.message import parse
@@ -25,10 +25,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class Transaction:
-    """Who sends, and who is to get it."""
+    """Who sends, and how many are to get it."""
 
     mail: MailCommand
-    accounts: dict[MailboxId, tuple[Account, str]] = field(default_factory=dict)  # and the path
     recipients: int = 0  # answered with 250; two of one mailbox count as two
     refused: int = 0
     deferred: int = 0
@@ -42,7 +41,16 @@ class Transaction:
         raise replies.NoValidRecipients if self.refused else replies.OutOfSequence
 
 
-async def store(reception: Reception, transaction: Transaction, received: bytes, hop: Hop) -> None:
+@dataclass(slots=True)
+class InboundTransaction(Transaction):
+    """Whose mailboxes it goes to."""
+
+    accounts: dict[MailboxId, tuple[Account, str]] = field(default_factory=dict)  # and the path
+
+
+async def store(
+    reception: InboundReception, transaction: InboundTransaction, received: bytes, hop: Hop
+) -> None:
     """Store the message for every recipient."""
     settings = reception.settings
     if len(received) <= settings.parse_inline_bytes_max:
@@ -78,7 +86,7 @@ def _read_message(raw: bytes) -> tuple[Summary, SearchText, int]:
     return message.summary, message.search_text, message.received_count
 
 
-def _destinations(transaction: Transaction, hop: Hop) -> list[Destination]:
+def _destinations(transaction: InboundTransaction, hop: Hop) -> list[Destination]:
     """Return one destination a mailbox, each with its own trace block."""
     recipients = list(transaction.accounts.values())
     received = received_field(hop, recipients[0][1] if transaction.recipients == 1 else None)

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateways.smtp.command import MailCommand, read_mail, read_rcpt
+from gateways.smtp.command import (
+    MailCommand,
+    read_mail,
+    read_rcpt,
+    read_submission,
+    read_submission_rcpt,
+)
 from mail.errors import MailError
 
 
@@ -107,3 +113,20 @@ def test_nothing_but_mail_errors(text: str, extended: bool) -> None:
     for argument in (text, "FROM:" + text, f"FROM:<{text}>", f"FROM:<a@b.test> {text}"):
         with contextlib.suppress(MailError):
             mail(argument, extended=extended)
+
+        with contextlib.suppress(MailError):
+            read_submission(argument, size_bytes_max=1000)
+
+
+def test_a_submission() -> None:
+    mail_, said = read_submission(
+        "FROM:<a@b.test> BODY=8BITMIME RET=full AUTH=x+3Dy ENVID=1 SIZE=9", size_bytes_max=1000
+    )
+    assert mail_ == MailCommand("a@b.test", 9)
+    assert str(said.mail_from) == "a@b.test"
+    assert said.eight_bit
+    assert (said.options.ret, said.options.envid) == ("FULL", "1")
+    mail_, said = read_submission("FROM:<>", size_bytes_max=1000)
+    assert (mail_.reverse_path, said.mail_from, said.eight_bit) == ("", None, False)
+    address, options = read_submission_rcpt("TO:<@r.test:a@b.test> NOTIFY=NEVER", smtputf8=False)
+    assert (str(address), options.notify) == ("a@b.test", ())

@@ -33,3 +33,10 @@ def test_ehlo_offers_starttls_only_when_asked() -> None:
     assert plain.startswith(b"250-mx.test\r\n250-PIPELINING\r\n250-SIZE 7\r\n")
     assert plain.endswith(b"\r\n250 ENHANCEDSTATUSCODES\r\n")
     assert b"\r\n250 STARTTLS\r\n" in replies.ehlo_reply("mx.test", 7, starttls=True)
+
+
+def test_a_submission_offers_what_it_takes() -> None:
+    told = replies.submission_ehlo_reply("mx.test", 7, starttls=False, mechanisms=("A", "B"))
+    assert told.endswith(b"\r\n250 AUTH A B\r\n")
+    assert b"BINARYMIME" not in told
+    assert b"-DSN\r\n" in told

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateways.smtp.settings import SmtpSettings
+from gateways.smtp.settings import SmtpSettings, SubmissionSettings
 
 
 def test_the_defaults_agree() -> None:
@@ -31,3 +31,19 @@ def test_the_defaults_agree() -> None:
 def test_what_cannot_work_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(AssertionError):
         SmtpSettings(**({"hostname": "mx.example.test"} | wrong))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"hostname": ""},
+        {"port": None, "tls_port": None},
+        {"sign_in_attempts_max": 0},
+        {"messages_per_hour": -1},
+        {"recipients_per_hour": 999},
+    ],
+)
+def test_what_cannot_work_in_a_submission(wrong: dict[str, Any]) -> None:
+    assert SubmissionSettings(hostname="mx.example.test").recipients_max >= 100
+    with pytest.raises(AssertionError):
+        SubmissionSettings(**({"hostname": "mx.example.test"} | wrong))

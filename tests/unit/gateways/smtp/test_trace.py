@@ -74,6 +74,19 @@ def test_address_literals(ip: str, literal: str) -> None:  # RFC 5321 §4.1.3
     assert f"from client.test {literal}\r\n" in received_field(HOP._replace(peer_ip=ip), None)
 
 
+def test_of_our_users_the_world_is_told_nothing() -> None:  # RFC 3848 §1
+    hop = HOP._replace(signed_in=True, told=False, tls=Tls("TLSv1.3", "TLS_AES_256_GCM_SHA384"))
+    assert received_field(hop, "b@example.org") == (
+        "Received: by mx.example.test with ESMTPSA id 0a1b2c3d-1f\r\n"
+        "\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384)\r\n"
+        "\tfor <b@example.org>;\r\n"
+        "\tFri, 02 Jan 2026 03:04:05 +0000\r\n"
+    )
+    told = received_field(hop._replace(told=True, smtputf8=True), None)
+    assert told.startswith("Received: from client.test ([192.0.2.1])\r\n\tby mx.example.test")
+    assert " with UTF8SMTPSA id " in told
+
+
 def test_a_peer_without_an_address() -> None:
     assert received_field(HOP._replace(peer_ip=""), None).startswith(
         "Received: from client.test\r\n\tby "
