@@ -316,6 +316,7 @@ def test_both_values_are_shown() -> None:
         ("_imaps._tcp.example.test", "SRV", "0 1 143 mx1.example.test"),
         ("_25._tcp.mx1.example.test", "TLSA", "3 1 1 " + "00" * 32),
     ],
+    ids=range(12),  # keys are made anew in every process
 )
 def test_what_is_different(name: str, kind: str, value: str) -> None:
     (only,) = changed(name, kind, [value])
