@@ -167,7 +167,7 @@ def _parse_hop(
     host, port_text = _split_port(text)
     try:
         number = int(port_text) if port_text else RELAY_PORT if port is None else port
-        host = str(ipaddress.ip_address(host)) if _is_address(host) else parse_domain(host)
+        host = str(ipaddress.ip_address(host)) if is_ip_address(host) else parse_domain(host)
     except (ValueError, InvalidAddress):
         raise ValueError(f"a route goes via direct or host:port, not {text}") from None
     if not 0 < number < 1 << 16:
@@ -186,7 +186,8 @@ def _split_port(text: str) -> tuple[str, str]:
     return host, port
 
 
-def _is_address(host: str) -> bool:
+def is_ip_address(host: str) -> bool:
+    """Say whether a host is given by its address, and not by a name."""
     try:
         ipaddress.ip_address(host)
     except ValueError:

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from gateways.smtp.resolver import Answer, LookupFailed, NotFound, Resolver
 from mail.address import parse_domain
 from mail.errors import InvalidAddress, MailError
-from mail.routes import Mx, order_by_preference
+from mail.routes import Mx, is_ip_address, order_by_preference
 
 OUTBOUND_PORT = 25
 HOSTS_MAX = 10  # of one domain; its best ten are not all down for long
@@ -126,7 +126,7 @@ class Destinations:
 
         Raises NoSuchRelay, LookupFailed: both temporary.
         """
-        if _is_address(host):
+        if is_ip_address(host):
             return Destination((Host(host, port, (host,)),))
         try:
             return Destination((await self._host(host, port),))
@@ -222,17 +222,9 @@ def _above(ordered: Sequence[Mx], own: Sequence[int]) -> list[Mx]:
 def _is_host(name: str) -> bool:
     """Say whether an MX record names a host; some give an address or nothing."""
     try:
-        return not _is_address(parse_domain(name))
+        return not is_ip_address(parse_domain(name))
     except InvalidAddress:
         return False
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _plain(address: str) -> str:

@@ -22,6 +22,7 @@ from tests.faults.nodes import NUMBERS, Nodes, follower_pid, present, primary_pi
 STOP_S = 30.0
 CUT_S = (3.0, 15.0)
 FULL_S = 8.0
+NEARLY_FULL_BYTES = 100 << 20  # less than `disk_floor_bytes`
 FIU = Path("/usr/lib/fiu")  # Debian's libfiu0
 Fault = Callable[[Nodes, random.Random], str]
 
@@ -199,9 +200,6 @@ def fill_disk(nodes: Nodes, rng: random.Random) -> str:
     finally:
         filler.unlink(missing_ok=True)
     return f"of node {number}, which led {len(led)} shards"
-
-
-NEARLY_FULL_BYTES = 100 << 20  # less than `disk_floor_bytes`
 
 
 def _fill(file: Path, size_bytes: int) -> None:

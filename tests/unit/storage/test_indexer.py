@@ -192,6 +192,14 @@ async def test_the_index_follows_by_itself(tmp_path: Path, monkeypatch: pytest.M
         await indexer.close()
 
 
+async def until_indexed(shard: Shard) -> None:
+    """Wait until the indexer has followed by itself, ten seconds at most."""
+    for _ in range(1000):
+        if shard.replica.indexed_index == shard.applied.index:
+            break
+        await asyncio.sleep(0.01)
+
+
 async def test_gives_memory_back_after_much_mail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,10 +217,7 @@ async def test_gives_memory_back_after_much_mail(
         for count, expected in ((2, 0), (4, 1)):
             for _ in range(count):
                 await deliver(shard, letter("word"))
-            for _ in range(1000):
-                if shard.replica.indexed_index == shard.applied.index:
-                    break
-                await asyncio.sleep(0.01)
+            await until_indexed(shard)
             await asyncio.sleep(0.01)
             assert min(given_back, 1) == expected
         await indexer.close()
@@ -229,10 +234,7 @@ async def test_at_rest_after_much_mail_nothing_waits_in_memory(
         for count, written in ((2, False), (2, True)):
             for _ in range(count):
                 await deliver(shard, letter("word"))
-            for _ in range(1000):
-                if shard.replica.indexed_index == shard.applied.index:
-                    break
-                await asyncio.sleep(0.01)
+            await until_indexed(shard)
             await asyncio.sleep(0.2)
             assert (shard_tables(tmp_path / "s") > tables) == written
         await indexer.close()
